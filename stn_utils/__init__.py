@@ -1,0 +1,1 @@
+"""stn_utils: the small module behind the chapters. See README.md."""

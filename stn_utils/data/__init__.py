@@ -1,0 +1,51 @@
+"""load(dataset, world): real images with known poses, whole on the device."""
+
+import functools
+import os
+import warnings
+
+from ..experiment import choices, one_of
+from . import glyphs as _glyphs
+from . import sources
+from .sources import DataUnavailable
+from .worlds import WORLDS, Part, World, distort, make_world
+
+DATASETS = choices("dataset")
+
+__all__ = ["load", "DATASETS", "WORLDS", "DataUnavailable", "Part", "World", "distort"]
+
+
+@functools.lru_cache(maxsize=2)
+def _raw(dataset):
+    if dataset == "glyphs":
+        return _glyphs.glyphs(), "drawn here"
+    content, source = sources.find(dataset)
+    return sources.parse(content), source
+
+
+@functools.lru_cache(maxsize=4)
+def _world(dataset, world, replica, device):
+    raw, source = _raw(dataset)
+    return make_world(dataset, world, raw, source, replica, device)
+
+
+def load(dataset="mnist", world="clean28", replica=False, device="cpu", fallback=None):
+    """Load a World: 55,000 training, 5,000 validation, 10,000 test images, the same on every call.
+
+    dataset: mnist, fashion-mnist or glyphs. world: clean28, rotated28 or translated42. replica=True merges
+    training and validation, as the seed projects did. fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits
+    from fonts where the data cannot be had, and warns. The World is cached: treat it as read-only.
+    Raises ValueError for unknown names, DataUnavailable where no source has the data.
+    """
+    one_of("dataset", dataset, DATASETS)
+    one_of("world", world, tuple(WORLDS))
+    fallback = fallback or os.environ.get("STN_FALLBACK") or None
+    if fallback:
+        one_of("fallback", fallback, ("glyphs",))
+    try:
+        return _world(dataset, world, replica, str(device))
+    except DataUnavailable as reason:
+        if not fallback:
+            raise
+        warnings.warn(f"NOT {dataset}: glyphs drawn from fonts stand in for it. {reason}", stacklevel=2)
+        return _world("glyphs", world, replica, str(device))

@@ -1,0 +1,114 @@
+"""Run: what came out of an Experiment. Saved whole or not at all, loaded without running any code."""
+
+import os
+import platform
+import shutil
+import subprocess
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from .experiment import Experiment
+from .models import build
+
+
+@dataclass
+class Run:
+    """What came out.
+
+    history: lists with one entry per finished epoch. probe: a few images (P, C, H, W) uint8 with labels and
+    true poses, their thetas (epochs + 1, P, 2, 3) and warped pictures (epochs + 1, P, C, view, view) uint8, entry
+    0 before training; thetas are None for a net without looks. test: what `evaluate` found, None until then.
+    """
+
+    experiment: Experiment
+    title: str
+    spec: dict
+    provenance: dict
+    history: dict = field(default_factory=dict)
+    probe: dict = field(default_factory=dict)
+    weights: dict = field(default_factory=dict)
+    optimizer: dict = field(default_factory=dict)
+    test: dict | None = None
+
+    @property
+    def epochs(self):
+        """Number of finished epochs."""
+        return len(self.history.get("epoch", []))
+
+    def model(self):
+        """The network as trained, on the CPU, in evaluation mode."""
+        model = build(self.experiment, self.spec)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+    def save(self, folder):
+        """Write the Run into `folder`; a kill at any moment leaves a whole Run there, this one or the last."""
+        last, previous = self.files(folder)
+        last.parent.mkdir(parents=True, exist_ok=True)
+        content = {**vars(self), "experiment": self.experiment.model_dump()}
+        part, spare = (path.with_name(f"{path.name}.{os.getpid()}.part") for path in (last, previous))
+        try:
+            with open(part, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if last.exists():  # copied, not moved: at no moment is there no Run
+                shutil.copyfile(last, spare)
+                os.replace(spare, previous)
+            os.replace(part, last)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @staticmethod
+    def files(folder):
+        """Where a Run lies in a folder: the last one saved, and the one before it."""
+        return Path(folder) / "run.pt", Path(folder) / "previous.pt"
+
+    @classmethod
+    def load(cls, folder):
+        """Read the Run in `folder`; if its file is damaged, the one before it, with a warning.
+
+        Raises FileNotFoundError if there is no Run, RuntimeError if no file of it can be read.
+        """
+        reasons = []
+        for path in cls.files(folder):
+            if not path.exists():
+                continue
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+                run = cls(**{**content, "experiment": Experiment(**content["experiment"])})
+            except Exception as error:  # a damaged file can fail in the zip, the pickle, or the fields
+                reasons.append(f"{path} is damaged ({type(error).__name__})")
+                continue
+            if reasons:
+                warnings.warn(f"{reasons[0]}; the Run before it, {run.epochs} epochs long, is used.", stacklevel=2)
+            return run
+        if reasons:
+            raise RuntimeError("; ".join(reasons) + ": no Run can be read here.")
+        raise FileNotFoundError(f"no Run in {folder}: expected run.pt there.")
+
+
+def provenance(device, world):
+    """Where a result came from: versions, machine, commit, data."""
+    root = Path(__file__).parents[1]
+
+    def git(*arguments):
+        try:
+            answer = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10)
+            return answer.stdout.strip() if answer.returncode == 0 else None
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "changed": bool(git("status", "--porcelain", "--", "stn_utils")),
+        "data": f"{world.dataset}, {world.source}",
+    }

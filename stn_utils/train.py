@@ -1,0 +1,199 @@
+"""fit(experiment) -> Run: the whole training set on the device, one short loop, no waiting inside an epoch."""
+
+import time
+
+import torch
+import torch.nn.functional as F
+
+from . import metrics, warp
+from .data import load
+from .models import build
+from .run import Run, provenance
+
+PROBES_PER_CLASS = 2  # images whose warp is recorded after every epoch
+
+
+def pick_device(name=None):
+    """The named device, else the fastest present. Raises ValueError if the named one is absent."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = name or next(kind for kind, here in present.items() if here)
+    if not present.get(str(name).split(":")[0], False):
+        raise ValueError(f"device {name!r} is not on this machine. Here: {[k for k, here in present.items() if here]}.")
+    return torch.device(name)
+
+
+def make_optimizer(model, experiment):
+    """The Experiment's optimizer, with a learning rate of its own for the transformer's localization net."""
+    localization = list(model.transformer.parameters())
+    rest = [p for p in model.parameters() if not any(p is q for q in localization)]
+    groups = [{"params": rest}, {"params": localization, "lr": experiment.lr * experiment.loc_lr_ratio}]
+    fused = rest[0].is_cuda  # one kernel instead of dozens; on the CPU it measured no faster
+    if experiment.optimizer == "sgd":
+        return torch.optim.SGD(groups, experiment.lr, momentum=experiment.momentum, fused=fused)
+    return torch.optim.Adam(groups, experiment.lr, fused=fused)
+
+
+def train_epoch(model, optimizer, part, batch_size):
+    """One pass over the images in random order; returns the mean loss."""
+    model.train()
+    order = torch.randperm(len(part)).to(part.images.device)
+    total = torch.zeros((), device=part.images.device)  # stays on the device: .item() in the loop would wait for it
+    for index in order.split(batch_size):
+        x, y = part.batch(index)
+        loss = model.loss(x, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(index)
+    return total.item() / len(part)
+
+
+@torch.no_grad()
+def predict(model, part):
+    """Logits (N, classes) for all images of a part."""
+    model.eval()
+    indices = torch.arange(len(part), device=part.images.device)
+    return torch.cat([model(part.batch(index)[0]) for index in indices.split(1000)])
+
+
+@torch.no_grad()
+def describe_looks(model, part):
+    """Mean zoom, share of the grid outside, and shift over at most 1,000 images; {} for a net without looks."""
+    model.eval()
+    x, _ = part.batch(slice(0, 1000))
+    looks = model.looks(x)
+    if not looks:
+        return {}
+    theta = looks[-1]
+    numbers = {"det": warp.determinant(theta), "outside": warp.outside(theta), "shift": theta[:, :, 2].norm(dim=1)}
+    return {name: value.mean().item() for name, value in numbers.items()}
+
+
+def _choose_probes(world):
+    """The first images of each class, in class order."""
+    part = world.val or world.test
+    index = torch.cat([(part.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in range(world.classes)])
+    chosen = {"images": part.images, "labels": part.labels, "poses": part.poses}
+    probe = {name: value[index].cpu() for name, value in chosen.items()}
+    return {**probe, "thetas": None, "warped": None}
+
+
+@torch.no_grad()
+def _watch(model, probe, device):
+    """Append the warp of the probe images, as the net does it now."""
+    model.eval()
+    x = probe["images"].to(device).float() / 255
+    looks, warped = model.looks(x), model.picture(x)
+    new = {"warped": (warped.clamp(0, 1) * 255).round().to(torch.uint8), "thetas": looks[-1] if looks else None}
+    for name, value in new.items():
+        if value is not None:
+            value = value.cpu()[None]
+            probe[name] = value if probe[name] is None else torch.cat([probe[name], value])
+
+
+def _begin(experiment, world, device):
+    return Run(experiment, world.title, world.spec, provenance(device, world), probe=_choose_probes(world))
+
+
+def _go_on(experiment, folder):
+    """The Run in the folder, if it is this Experiment's; more epochs than it had are welcome."""
+    run = Run.load(folder)
+    old, new = run.experiment.model_dump(), experiment.model_dump()
+    differ = [f"{k}: {old[k]!r} there, {new[k]!r} here" for k in new if old[k] != new[k] and k != "epochs"]
+    if differ or run.epochs > experiment.epochs:
+        differ = differ or [f"epochs: {run.epochs} there, {experiment.epochs} here"]
+        raise ValueError(f"{folder} holds another Experiment's Run ({'; '.join(differ)}). Choose another folder.")
+    if run.epochs < experiment.epochs:
+        run.test = None
+    run.experiment = experiment
+    return run
+
+
+def _keep(run, model, optimizer, folder):
+    """Take the network and the optimizer into the Run, and the Run to the disk."""
+    run.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    run.optimizer = optimizer.state_dict()
+    if folder:
+        run.save(folder)
+
+
+def _epoch_line(run):
+    last = {name: values[-1] for name, values in run.history.items()}
+    part = "val" if "val_top1" in last else "test"
+    looks = f"  det {last['det']:.2f}  outside {last['outside']:.2f}" if "det" in last else ""
+    return (
+        f"epoch {last['epoch']:>2}/{run.experiment.epochs}  train loss {last['train_loss']:.3f}  "
+        f"{part} top-1 {100 * last[part + '_top1']:.2f} %{looks}  {last['seconds']:.1f} s"
+    )
+
+
+def fit(experiment, device=None, folder=None, quiet=False):
+    """Train what the Experiment says; returns a Run.
+
+    device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every epoch, and
+    go on from a Run of the same Experiment that is there already. Interrupting returns the Run so far. On one
+    CPU, build and thread count the same Experiment gives the same bits, resumed or not: every epoch draws its
+    random numbers from (seed, epoch). Raises ValueError if the folder holds another Experiment's Run.
+    """
+    device = pick_device(device)
+    world = load(experiment.dataset, experiment.world, experiment.replica, device)
+    part = world.train.first(experiment.n_train)
+    resuming = folder and any(path.exists() for path in Run.files(folder))
+    run = _go_on(experiment, folder) if resuming else _begin(experiment, world, device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(experiment.seed)
+        model = build(experiment, run.spec).to(device)
+        if device.type == "cpu":
+            model = model.to(memory_format=torch.channels_last)  # 1.7 times faster there
+        optimizer = make_optimizer(model, experiment)
+        if resuming:
+            model.load_state_dict(run.weights)
+            optimizer.load_state_dict(run.optimizer)
+        else:
+            _watch(model, run.probe, device)
+            _keep(run, model, optimizer, folder)
+        try:
+            for epoch in range(run.epochs + 1, experiment.epochs + 1):
+                torch.manual_seed(experiment.seed * 100_003 + epoch)
+                began = time.perf_counter()
+                entry = {"epoch": epoch, "train_loss": train_epoch(model, optimizer, part, experiment.batch_size)}
+                entry["seconds"] = time.perf_counter() - began
+                _record(run, model, world, entry)
+                _keep(run, model, optimizer, folder)
+                if not quiet:
+                    print(_epoch_line(run))
+            if run.test is None:
+                evaluate(run, device)
+                _keep(run, model, optimizer, folder)
+        except KeyboardInterrupt:
+            print(f"Interrupted: the Run so far has {run.epochs} of {experiment.epochs} epochs, and no test result.")
+    return run
+
+
+def _record(run, model, world, entry):
+    """Add an epoch to the Run: all of it is computed first, so an interrupt leaves no half epoch."""
+    name, part = ("val", world.val) if world.val else ("test", world.test)
+    logits = predict(model, part)
+    entry[f"{name}_loss"] = F.cross_entropy(logits, part.labels).item()
+    entry[f"{name}_top1"] = metrics.top1(logits.argmax(dim=1), part.labels)
+    entry.update(describe_looks(model, part))
+    probe = dict(run.probe)
+    _watch(model, probe, part.images.device)
+    run.probe = probe
+    run.history = {key: run.history.get(key, []) + [value] for key, value in entry.items()}
+
+
+def evaluate(run, device=None):
+    """Read the test set, once, with the Run's network; fills and returns run.test."""
+    device = pick_device(device)
+    experiment = run.experiment
+    part = load(experiment.dataset, experiment.world, experiment.replica, device).test
+    logits = predict(run.model().to(device), part)
+    predictions = logits.argmax(dim=1)
+    run.test = {
+        "top1": metrics.top1(predictions, part.labels),
+        "loss": F.cross_entropy(logits, part.labels).item(),
+        "predictions": predictions.to(torch.uint8).cpu(),
+        "confusion": metrics.confusion(predictions, part.labels).cpu(),
+    }
+    return run.test
