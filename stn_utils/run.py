@@ -81,7 +81,7 @@ class Run:
                 content = torch.load(path, map_location="cpu", weights_only=True)
                 run = cls(**{**content, "experiment": Experiment(**content["experiment"])})
             except Exception as error:  # a damaged file can fail in the zip, the pickle, or the fields
-                reasons.append(f"{path} is damaged ({type(error).__name__})")
+                reasons.append(f"{path} is damaged ({type(error).__name__}: {str(error)[:80]})")
                 continue
             if reasons:
                 warnings.warn(f"{reasons[0]}; the Run before it, {run.epochs} epochs long, is used.", stacklevel=2)
@@ -103,7 +103,7 @@ def provenance(device, world):
             return None
 
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a TorchVersion would not load with weights_only
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -1,0 +1,121 @@
+"""Sliders. Each comes twice: as ipywidgets, where a kernel runs, and as one string of HTML that needs none."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from . import show
+from .warp import affine, corners, warp
+
+TEMPLATES = Path(__file__).parent / "templates"
+SLIDERS = [  # name, low, high, start, step: the arguments of warp.affine
+    ["angle", -180, 180, 0, 5],
+    ["scale", 0.2, 2, 1, 0.05],
+    ["shift_x", -1, 1, 0, 0.05],
+    ["shift_y", -1, 1, 0, 0.05],
+    ["shear", -1, 1, 0, 0.05],
+]
+
+
+def _fill(template, **values):
+    """Put values into a template; the id follows from the content, so equal players are equal text."""
+    page = (TEMPLATES / template).read_text()
+    for name, value in values.items():
+        page = page.replace(f"__{name}__", str(value))
+    return page.replace("__ID__", "stn-" + hashlib.md5(page.encode()).hexdigest()[:12])
+
+
+def player_html(pictures, labels, still):
+    """A self-contained player: pictures (PIL) with a slider, a play button and arrow keys; no kernel, no network.
+
+    still (PIL) is what a reader sees where scripts do not run.
+    """
+    if len(pictures) != len(labels) or not pictures:
+        raise ValueError(f"pictures and labels: expected the same number above 0, got {len(pictures)} and {len(labels)}.")
+    uris = [show.data_uri(show.encode(p, "webp", quality=75, method=6), "webp") for p in pictures]
+    strip = show.data_uri(show.encode(still, "webp", quality=75, method=6), "webp")
+    return _fill("player.html", WIDTH=pictures[0].width, STRIP=strip, FRAMES=json.dumps(uris),
+                 LABELS=json.dumps(labels), START=len(pictures) - 1)  # fmt: skip
+
+
+def player_widget(pictures, labels):
+    """The same player as ipywidgets 7.7 or 8: slider and play button move the picture while a kernel runs."""
+    import ipywidgets
+
+    encoded = [show.encode(p) for p in pictures]
+    last = len(encoded) - 1
+    image = ipywidgets.Image(value=encoded[last], format="png")
+    slider = ipywidgets.IntSlider(value=last, max=last, description="epoch")
+    button = ipywidgets.Play(max=last, interval=500)
+    text = ipywidgets.Label(labels[last])
+
+    def move(change):
+        image.value, text.value = encoded[change["new"]], labels[change["new"]]
+
+    slider.observe(move, "value")
+    ipywidgets.link((button, "value"), (slider, "value"))  # not jslink: it was long broken on Colab
+    slider.value = last
+    return ipywidgets.VBox([image, ipywidgets.HBox([button, slider, text])])
+
+
+def _labels(run):
+    return [f"epoch {epoch}" for epoch in range(run.epochs + 1)]
+
+
+def play(run, count=show.DIGITS_SHOWN):
+    """Show the epoch player of a Run's warps: a slider that works in Colab, JupyterLab and exported pages."""
+    from IPython.display import HTML, display
+
+    display(HTML(player_html(show.frames(run, count), _labels(run), show.filmstrip(run, count))))
+
+
+def play_widget(run, count=show.DIGITS_SHOWN):
+    """The epoch player of a Run's warps as ipywidgets."""
+    return player_widget(show.frames(run, count), _labels(run))
+
+
+def _explorer_still(image, theta):
+    """Input with window and grid, and what the window shows, as one PIL picture; image (1, H, W) in [0, 1]."""
+    from PIL import Image, ImageDraw
+
+    side, edge = 280, 40
+    sheet = Image.new("RGB", (2 * side + 3 * edge, side + 2 * edge), show.PAPER)
+    for left, picture in ((edge, image), (2 * edge + side, warp(image[None], theta)[0])):
+        plane = Image.fromarray((picture[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        sheet.paste(plane.resize((side, side), Image.Resampling.NEAREST), (left, edge))
+    box = [tuple(p) for p in ((corners(theta)[0] + 1) / 2 * side + edge).tolist()]
+    pen = ImageDraw.Draw(sheet)
+    pen.line(box + box[:2], fill=show.WINDOW, width=3)
+    pen.ellipse([box[0][0] - 5, box[0][1] - 5, box[0][0] + 5, box[0][1] + 5], fill=show.WINDOW)
+    return sheet
+
+
+def explore_html(image):
+    """Sliders for theta over one image (1, H, H) in [0, 1], as a self-contained page: it moves without a kernel."""
+    pixels = (image[0] * 255).round().int().tolist()
+    still = show.data_uri(show.encode(_explorer_still(image, affine(25.0, 0.7))), "png")
+    return _fill("explorer.html", PIXELS=json.dumps(pixels), SLIDERS=json.dumps(SLIDERS), STILL=still)
+
+
+def explore_widget(image):
+    """Sliders for theta over one image (1, H, H) in [0, 1], as ipywidgets: the kernel does the warp."""
+    import ipywidgets
+
+    sliders = [
+        ipywidgets.FloatSlider(description=name, min=low, max=high, value=start, step=step)
+        for name, low, high, start, step in SLIDERS
+    ]
+    picture, matrix = ipywidgets.Image(format="png"), ipywidgets.HTML()
+
+    def update(_=None):
+        theta = affine(*(slider.value for slider in sliders))
+        picture.value = show.encode(_explorer_still(image, theta))
+        rows = ("&nbsp;&nbsp;".join(f"{value:+.2f}" for value in row) for row in theta[0].tolist())
+        matrix.value = "<code>theta =<br>" + "<br>".join(rows) + "</code>"
+
+    for slider in sliders:
+        slider.observe(update, "value")
+    update()
+    return ipywidgets.VBox([picture, ipywidgets.HBox([ipywidgets.VBox(sliders), matrix])])
