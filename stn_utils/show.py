@@ -233,24 +233,41 @@ def filmstrip(run, count=DIGITS_SHOWN, rows=5):
     return _sheet(strip, f"{run.title}   warped pictures over {run.epochs} epochs; the window is the last epoch's")
 
 
-def encode_gif(pictures, path, milliseconds=500, colors=32, limit=500_000):
-    """Write PIL pictures as an endless GIF with one shared palette; returns its size in bytes.
+def _palette():
+    """The colours of every frame, as a PIL palette: grey levels, and the window's colour fading into its surroundings."""
+    from PIL import Image
+    from matplotlib.colors import to_rgb
 
-    The last picture stays longer. Raises ValueError, and leaves no file, if it would exceed `limit` bytes.
-    """
-    import imageio.v3 as iio
+    def fade(start, end, steps):
+        return [tuple(np.array(to_rgb(start)) * (1 - t) + np.array(to_rgb(end)) * t) for t in np.linspace(0, 1, steps)]
+
+    colours = fade("black", "white", 32) + fade(WINDOW, "black", 8) + fade(WINDOW, PAPER, 8)
+    colours += fade(WINDOW, FAINT, 6) + fade(FAINT, "black", 5) + fade(INK, PAPER, 5)
+    image = Image.new("P", (1, 1))
+    image.putpalette([round(255 * channel) for colour in colours for channel in colour])
+    return image
+
+
+def _few_colours(pictures):
+    """The same PIL pictures in the shared palette, without dither: small files, no flicker between frames."""
     from PIL import Image
 
-    samples = [pictures[i] for i in np.linspace(0, len(pictures) - 1, min(5, len(pictures))).round().astype(int)]
-    wall = Image.new("RGB", (samples[0].width, sum(p.height for p in samples)))
-    for i, picture in enumerate(samples):
-        wall.paste(picture, (0, i * picture.height))
-    palette = wall.quantize(colors, dither=Image.Dither.NONE)
-    arrays = [np.asarray(p.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB")) for p in pictures]
+    palette = _palette()
+    return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+
+
+def encode_gif(pictures, path, milliseconds=500, limit=500_000):
+    """Write PIL pictures as an endless GIF; the last one stays longer. Returns its size in bytes.
+
+    Raises ValueError, and leaves no file, if it would exceed `limit` bytes.
+    """
+    import imageio.v3 as iio
+
+    arrays = [np.asarray(picture.convert("RGB")) for picture in _few_colours(pictures)]
     durations = [milliseconds] * (len(arrays) - 1) + [4 * milliseconds]
     content = iio.imwrite("<bytes>", arrays, extension=".gif", duration=durations, loop=0)
     if len(content) > limit:
-        raise ValueError(f"{path}: {len(content):,} bytes, more than {limit:,}. Show fewer digits, epochs or colors.")
+        raise ValueError(f"{path}: {len(content):,} bytes, more than {limit:,}. Show fewer digits or epochs.")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_bytes(content)
     return len(content)
@@ -262,11 +279,9 @@ def data_uri(content, kind):
 
 
 def encode(picture, kind="png", **options):
-    """A PIL picture as bytes: png (48 colours, no dither) or webp."""
-    from PIL import Image
-
+    """A PIL picture as bytes: png in the shared palette, or webp."""
     if kind == "png":
-        picture, options = picture.quantize(48, dither=Image.Dither.NONE), {"optimize": True}
+        (picture,), options = _few_colours([picture]), {"optimize": True}
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -1,0 +1,39 @@
+# The course's verbs. `make help` lists them. Each is safe to repeat.
+PYTHON ?= python3
+PY := .venv/bin/python
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+lab: .venv/.ok  ## set up, then open the course in JupyterLab
+	.venv/bin/jupyter lab $(ROOT) notebooks/00_start_here.ipynb
+
+test: .venv/.ok  ## set up, then run every test; chapters run in fast mode
+	$(PY) -m ruff check .
+	$(PY) -m pytest -q
+
+course: .venv/.ok  ## run every chapter into build/, as pages that need no network
+	STN_FALLBACK=glyphs $(PY) tools/notebooks.py course
+
+notebooks: .venv/.ok  ## run every chapter at full size and store its outputs
+	$(PY) tools/notebooks.py store
+
+data: .venv/.ok  ## fetch the data sets into the cache
+	$(PY) -m stn_utils data
+
+bench: .venv/.ok  ## seconds per epoch against the PyTorch tutorial's loop, and against the floor
+	$(PY) tools/bench.py
+
+address: .venv/.ok  ## set the public address once: make address URL=https://github.com/OWNER/REPO
+	$(PY) tools/address.py "$(URL)"
+
+.venv/.ok: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("python3 is %d.%d; the course needs 3.11 or newer. Try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[lab,test]'
+	@mkdir -p .venv/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > .venv/share/jupyter/lab/settings/overrides.json
+	@touch $@
+
+.PHONY: help lab test course notebooks data bench address

@@ -1,0 +1,35 @@
+"""Checkers of the chapters' exercises: each takes the reader's answer and prints one line about it.
+
+A checker says "not attempted yet" to a stub, what is wrong to a wrong answer, and "right" to a right one. It
+compares with an independent reference on random inputs, in double precision.
+"""
+
+import functools
+
+
+def checker(check):
+    """Turn a function that asserts into a checker that prints; its assert messages say what to mend."""
+
+    @functools.wraps(check)
+    def report(answer):
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        try:
+            check(answer)
+        except NotImplementedError:
+            print(f"{name}: not attempted yet")
+        except AssertionError as fault:
+            print(f"{name}: not yet. {fault}")
+        except Exception as error:  # the reader's own code failed: say so, let the notebook go on
+            print(f"{name}: your code raised {type(error).__name__}: {error}")
+        else:
+            print(f"{name}: right")
+
+    return report
+
+
+def expect_shape(value, shape, what):
+    """Assert that `value` is a tensor of this shape."""
+    import torch
+
+    assert torch.is_tensor(value), f"{what} should be a tensor, not {type(value).__name__}."
+    assert tuple(value.shape) == tuple(shape), f"{what} should have shape {tuple(shape)}, not {tuple(value.shape)}."

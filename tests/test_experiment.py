@@ -1,0 +1,110 @@
+"""Experiment: validation that names the nearest, copies, JSON, budget."""
+
+import json
+
+import pytest
+
+from stn_utils.experiment import Experiment, budget, choices, one_of
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        ({"paddding": "zeros"}, "field 'paddding'. Did you mean 'padding'?"),
+        ({"learning": 1}, "unknown field 'learning'"),
+        ({"dataset": "fashion"}, "dataset 'fashion'. Did you mean 'fashion-mnist'?"),
+        ({"world": "rotated"}, "world 'rotated'. Did you mean 'rotated28'?"),
+        ({"model": "stn"}, "model 'stn'. Did you mean 'stnet'?"),
+        ({"normalize": "befor"}, "normalize 'befor'. Did you mean 'before'?"),
+        ({"padding": "reflect"}, "padding 'reflect'. Did you mean 'reflection'?"),
+        ({"optimizer": "Adam"}, "optimizer 'Adam'. Did you mean 'adam'?"),
+    ],
+)
+def test_unknown_names_raise_and_name_the_nearest(wrong, named):
+    with pytest.raises(ValueError) as error:
+        Experiment(**wrong)
+    assert named in str(error.value)
+
+
+def test_a_name_unlike_all_others_gets_the_list_and_no_guess():
+    with pytest.raises(ValueError, match="unknown fruit 'xyz'. Valid: apple, pear.") as error:
+        one_of("fruit", "xyz", ("apple", "pear"))
+    assert "Did you mean" not in str(error.value)
+    assert one_of("fruit", "pear", ("apple", "pear")) == "pear"
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("view", 15), ("lr", 0.0), ("lr", -1.0), ("lr", float("inf")), ("lr", float("nan")), ("loc_lr_ratio", -0.1),
+        ("loc_lr_ratio", float("inf")), ("batch_size", 0), ("epochs", -1), ("epochs", 1.5), ("n_train", 0),
+        ("seed", -1), ("seed", "one"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_raise_and_name_the_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        Experiment(**{field: value})
+
+
+@pytest.mark.parametrize("momentum", [1.0, -0.1, float("nan")])
+def test_momentum_of_sgd_lies_between_0_and_1(momentum):
+    with pytest.raises(ValueError, match="momentum"):
+        Experiment(optimizer="sgd", momentum=momentum)
+
+
+def test_momentum_with_adam_raises_rather_than_being_ignored():
+    with pytest.raises(ValueError, match="momentum=0.9 belongs to optimizer='sgd', not 'adam'"):
+        Experiment(optimizer="adam", momentum=0.9)
+    assert Experiment(optimizer="sgd", momentum=0.9).momentum == 0.9
+
+
+def test_an_experiment_is_frozen_and_hashable():
+    experiment = Experiment()
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.seed = 1
+    assert experiment.seed == 0
+    assert len({experiment, Experiment(), Experiment(seed=1)}) == 2
+
+
+def test_but_changes_a_copy_and_only_what_it_is_told():
+    experiment = Experiment(world="rotated28", seed=3)
+    changed = experiment.but(seed=4)
+    assert experiment.seed == 3
+    assert changed == Experiment(world="rotated28", seed=4)
+
+
+@pytest.mark.parametrize("changes", [{"sead": 1}, {"momentum": 0.9}, {"lr": -1}])
+def test_but_validates_like_a_new_one(changes):
+    with pytest.raises(ValueError):
+        Experiment().but(**changes)
+
+
+def test_json_round_trip_keeps_every_field():
+    experiment = Experiment(
+        dataset="glyphs", world="translated42", model="convnet", view=20, normalize="after", padding="border",
+        optimizer="sgd", lr=0.1 + 0.2, loc_lr_ratio=0.1, momentum=0.9, batch_size=7, epochs=2, n_train=100,
+        replica=True, seed=11,
+    )  # fmt: skip
+    assert set(experiment.model_dump()) == experiment.model_fields_set  # none of them left at its default
+    text = experiment.model_dump_json()
+    assert Experiment.model_validate_json(text) == experiment
+    assert Experiment(**json.loads(text)) == experiment
+
+
+def test_json_with_a_misspelt_field_names_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'epochs'"):
+        Experiment.model_validate_json('{"epoch": 3}')
+
+
+def test_choices_are_the_names_that_validation_accepts():
+    assert choices("padding") == ("zeros", "border", "reflection", "background")
+    for name in choices("world"):
+        assert Experiment(world=name).world == name
+
+
+@pytest.mark.parametrize("setting, expected", [(None, "full"), ("", "full"), ("0", "full"), ("1", "fast")])
+def test_budget_is_full_unless_stn_fast_is_1(monkeypatch, setting, expected):
+    monkeypatch.delenv("STN_FAST", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("STN_FAST", setting)
+    assert budget(full="full", fast="fast") == expected

@@ -1,0 +1,74 @@
+"""The house: imports go downwards, the module stays small, nothing personal or heavy is committed."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "stn_utils"
+# From the ground up: a room imports only from rooms before it. Those in one tuple are neighbours.
+FLOORS = [
+    ("experiment", "_torchvision"), ("warp",), ("layers",), ("models", "data"), ("metrics",), ("run",), ("train",),
+    ("study", "show"), ("player", "doctor"), ("exercises",), ("__init__",), ("__main__",),
+]  # fmt: skip
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path):
+    """Rooms of stn_utils that a module imports, wherever in the file."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.level < depth:
+            continue
+        yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_downwards(path):
+    own = room_of(path)
+    for room in imported_rooms(path):
+        assert LEVEL[room] < LEVEL[own] or room == own, f"{own} imports {room}, which is not below it"
+
+
+def test_the_module_stays_small(capsys):
+    lines = sum(len(p.read_text().splitlines()) for p in MODULES if room_of(p) != "exercises")
+    with capsys.disabled():
+        print(f" stn_utils: {lines} lines", end="")
+    assert lines <= 3500
+
+
+def test_no_room_knows_a_chapter():
+    for path in MODULES:
+        if room_of(path) != "exercises":
+            assert not re.search(r"\bch\d\d\b|\d\d_\w+\.ipynb", path.read_text()), path
+
+
+def test_public_functions_say_what_they_do():
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                assert ast.get_docstring(node) or node.name == "main", f"{path.name}: {node.name} has no docstring"
+
+
+def test_committed_files_are_few_and_light():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+    assert not [f for f in files if f.suffix in (".pt", ".gz") or f.name.endswith("-ubyte")]
+    assert sum(f.stat().st_size for f in files if (ROOT / "assets") in f.parents) <= 25_000_000
+    assert not [f for f in files if f.suffix == ".gif" and f.stat().st_size > 500_000]
+
+
+def test_torch_and_torchvision_are_pinned_together():
+    pins = dict(re.findall(r"^(torch|torchvision)==(\d+\.\d+)\.\d+$", (ROOT / "constraints.txt").read_text(), re.M))
+    torch, vision = pins["torch"].split("."), pins["torchvision"].split(".")
+    assert int(vision[1]) - int(torch[1]) == 15, "torchvision 0.(n + 15) belongs to torch 2.n"

@@ -1,0 +1,84 @@
+"""metrics: numbers that can be counted by hand, intervals against scipy.stats."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from stn_utils.metrics import compare, confusion, interval, top1
+
+LABELS = torch.tensor([0, 0, 0, 1, 2, 2, 1, 0])
+
+
+@pytest.mark.parametrize("answer, share", [(0, 4 / 8), (1, 2 / 8), (2, 2 / 8), (3, 0.0)])
+def test_a_constant_classifier_gets_its_class_share(answer, share):
+    assert top1(torch.full_like(LABELS, answer), LABELS) == share
+
+
+def test_top1_of_all_right_is_one():
+    assert top1(LABELS.clone(), LABELS) == 1.0
+
+
+@pytest.mark.parametrize("predictions, labels", [(0, 0), (3, 2), (0, 2), (2, 0)])
+def test_top1_refuses_empty_or_mismatched_and_says_the_lengths(predictions, labels):
+    with pytest.raises(ValueError, match=f"got {predictions} and {labels}"):
+        top1(torch.zeros(predictions), torch.zeros(labels))
+
+
+def test_confusion_has_true_classes_in_rows_and_answers_in_columns():
+    predictions = torch.tensor([0, 2, 2, 1, 2, 0, 1, 0])
+    expected = [[2, 0, 2], [0, 2, 0], [1, 0, 1]]
+    assert confusion(predictions, LABELS, classes=3).tolist() == expected
+
+
+def test_confusion_sums_to_n_and_its_trace_counts_the_right_answers():
+    random = torch.Generator().manual_seed(0)
+    predictions, labels = torch.randint(10, (2, 500), generator=random)
+    counts = confusion(predictions, labels)
+    assert counts.shape == (10, 10)
+    assert counts.sum() == 500
+    assert counts.trace() == (predictions == labels).sum()
+    assert counts.sum(dim=1).tolist() == np.bincount(labels, minlength=10).tolist()
+
+
+def test_confusion_counts_uint8_labels_without_overflow():
+    nines = torch.full((300,), 9, dtype=torch.uint8)
+    assert confusion(nines, nines)[9, 9] == 300
+
+
+def test_metrics_leave_their_inputs_alone():
+    predictions, labels = torch.tensor([1, 2, 0]), torch.tensor([1, 0, 0])
+    before = predictions.clone(), labels.clone()
+    top1(predictions, labels), confusion(predictions, labels)
+    assert torch.equal(predictions, before[0]) and torch.equal(labels, before[1])
+
+
+@pytest.mark.parametrize("values", [[0.9, 0.95], [0.1, 0.4, 0.35], [0.98, 0.981, 0.979, 0.97, 0.99]])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_interval_agrees_with_scipy(values, level):
+    mean, half = interval(values, level)
+    low, high = stats.t.interval(level, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+    assert (mean - half, mean + half) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_interval_of_one_value_has_no_width_and_of_equal_values_width_zero():
+    assert interval([0.5]) == (0.5, None)
+    assert interval([0.5, 0.5, 0.5]) == (0.5, 0.0)
+
+
+def test_compare_agrees_with_scipys_paired_test_whatever_the_order_of_seeds():
+    ours, theirs = {3: 0.91, 1: 0.95, 2: 0.90}, {1: 0.93, 2: 0.91, 3: 0.85}
+    mean, half = compare(ours, theirs)
+    paired = stats.ttest_rel([ours[s] for s in (1, 2, 3)], [theirs[s] for s in (1, 2, 3)]).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((paired.low, paired.high), abs=1e-12)
+
+
+def test_compare_refuses_lonely_seeds_of_either_side_and_names_them():
+    with pytest.raises(ValueError, match=r"seeds \[1, 4\]"):
+        compare({1: 0.9, 2: 0.9}, {2: 0.8, 4: 0.8})
+
+
+@pytest.mark.parametrize("nothing", [lambda: interval([]), lambda: compare({}, {})])
+def test_intervals_over_no_seeds_raise_value_error(nothing):
+    with pytest.raises(ValueError):
+        nothing()

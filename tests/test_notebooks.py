@@ -1,0 +1,158 @@
+"""The stored form of the chapters, their anatomy, and the tools that make them. nbval runs the cells themselves."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ORDER = ["Predict", "By hand", "In code", "Experiment", "Watch", "The study", "Exercises", "Summary"]
+SHORT = ["Predict", "By hand", "In code", "Exercises", "Summary"]  # chapter 00 trains nothing
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+
+
+@chapters
+def test_stored_form_is_a_clean_run(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert "widgets" not in notebook.metadata and "version" not in notebook.metadata.get("language_info", {})
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    assert all(not cell.metadata for cell in notebook.cells)
+    assert tool("notebooks").faults(notebook) == []
+
+
+@chapters
+def test_stored_run_was_made_at_full_size_on_real_data(path):
+    text = json.dumps([cell.outputs for cell in code_cells(read(path))])
+    assert "STN_FAST=1" not in text and "glyphs, " not in text
+
+
+@chapters
+def test_anatomy(path):
+    notebook = read(path)
+    first, second = notebook.cells[0].source, notebook.cells[1].source
+    assert first.startswith(f"# {path.stem[:2]} · ") and "<!-- badge -->" in first and "](" in first and "?**" in first
+    assert second.startswith("**You will be able to**") and "**Time**" in second and "**Hardware**" in second
+    headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
+    wanted = SHORT if path.stem.startswith("00") else ORDER
+    assert [heading for heading in headings if heading in wanted] == wanted
+    assert "**Next:**" in notebook.cells[-1].source and "*What would change our mind" in notebook.cells[-1].source
+    goals = len(re.findall(r"^\d\. ", second, re.M))
+    assert goals == len(re.findall(r"^\d\. ", notebook.cells[-1].source, re.M)), "the summary answers goal by goal"
+    assert 3 <= goals <= 5
+
+
+def test_setup_cell_is_the_same_everywhere():
+    assert len({code_cells(read(path))[0].source for path in CHAPTERS}) == 1
+
+
+@chapters
+def test_pictures_and_links_between_files_exist(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)#]+)\)", cell.source):
+                if "://" not in target:
+                    assert (path.parent / target).exists(), target
+
+
+@chapters
+def test_cells_are_short(path):
+    for cell in code_cells(read(path))[1:]:
+        assert len(cell.source.splitlines()) <= 32, cell.source[:80]
+
+
+def test_progress_gif_stands_beside_a_film_strip():
+    for path in CHAPTERS:
+        if path.stem.startswith("00"):
+            continue
+        outputs = [output for cell in code_cells(read(path)) for output in cell.outputs]
+        html = [str(output.get("data", {}).get("text/html", "")) for output in outputs]
+        moving = [i for i, text in enumerate(html) if "data:image/gif" in text]
+        assert moving and all("image/png" in outputs[i + 1].data for i in moving)
+        assert all(len(text) < 250_000 * 4 / 3 + 500 for text in html if "data:image/gif" in text)
+
+
+def test_fault_finder_sees_what_must_not_be_stored():
+    find = tool("notebooks").faults
+
+    def with_output(**output):
+        cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output(**output)])
+        return find(nbformat.v4.new_notebook(cells=[cell]))
+
+    assert with_output(output_type="stream", name="stderr", text="a warning")
+    assert with_output(output_type="error", ename="ValueError", evalue="no", traceback=[])
+    assert with_output(output_type="stream", name="stdout", text="saved in /home/somebody/x")
+    assert with_output(output_type="stream", name="stdout", text="x" * 2_000_000)
+    assert not with_output(output_type="stream", name="stdout", text="fine")
+
+
+def test_normalise_numbers_cells_and_drops_widget_state():
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
+    cells = [nbformat.v4.new_code_cell(str(i), execution_count=7) for i in range(2)]
+    cells[1].outputs = [nbformat.v4.new_output("display_data", data=view)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"state": {}}})
+    made = tool("notebooks").normalise(notebook)
+    assert [cell.execution_count for cell in made.cells] == [1, 2]
+    assert "widgets" not in made.metadata and list(made.cells[1].outputs[0].data) == ["text/plain"]
+
+
+def test_address_is_written_and_taken_away_again(tmp_path, monkeypatch):
+    address = tool("address")
+    for folder in ("notebooks", "assets"):
+        (tmp_path / folder).mkdir()
+    for path in [*CHAPTERS, ROOT / "README.md", ROOT / "pyproject.toml"]:
+        (tmp_path / path.relative_to(ROOT)).write_bytes(path.read_bytes())
+    monkeypatch.setattr(address, "ROOT", tmp_path)
+
+    def texts():
+        return {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+
+    address.main("")
+    before = texts()
+    address.main("https://github.com/someone/stn-course.git")
+    after = texts()
+    for path in tmp_path.glob("notebooks/*.ipynb"):
+        assert f"github/someone/stn-course/blob/main/notebooks/{path.name}" in after[path]
+        assert 'COURSE = \\"https://github.com/someone/stn-course\\"' in after[path]
+        assert "raw.githubusercontent.com/someone/stn-course/main/assets/" in after[path]
+        assert f"blob/main/notebooks/{path.name}" in after[tmp_path / "README.md"]
+    address.main("https://github.com/someone/stn-course")
+    assert texts() == after, "a second call changes nothing"
+    address.main("")
+    assert texts() == before
+    with pytest.raises(SystemExit, match="expected https://github.com/OWNER/REPO"):
+        address.main("https://example.org/x")
+
+
+def test_numbers_in_prose_stand_in_a_table_or_output_of_the_chapter():
+    """Every percentage that prose of a study section states is printed by a cell of the same chapter."""
+    for path in CHAPTERS:
+        notebook = read(path)
+        printed = json.dumps([cell.outputs for cell in code_cells(notebook)])
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown" and "<!-- from the table -->" in cell.source:
+                for number in re.findall(r"\d+\.\d+", cell.source):
+                    assert number in printed, f"{path.stem}: {number} is printed nowhere"

@@ -1,0 +1,181 @@
+"""Run: saved whole or not at all, loaded without running any code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from stn_utils.experiment import Experiment
+from stn_utils.run import Run
+
+SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1], std=[0.3])
+
+
+def made_up(epochs=2, test=None):
+    return Run(
+        Experiment(dataset="glyphs", epochs=epochs),
+        title="glyphs, clean28",
+        spec=SPEC,
+        provenance={"torch": "2", "threads": 1, "commit": None},
+        history={"epoch": list(range(1, epochs + 1)), "val_top1": [0.5] * epochs},
+        probe={"thetas": torch.rand(epochs + 1, 4, 2, 3), "images": torch.zeros(4, 1, 28, 28, dtype=torch.uint8)},
+        weights={"w": torch.full((3, 3), float(epochs)), "n": torch.tensor(7)},
+        optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        test=test,
+    )
+
+
+def equal(ours, theirs):
+    if torch.is_tensor(ours):
+        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(equal(ours[k], theirs[k]) for k in ours)
+    return type(ours) is type(theirs) and ours == theirs
+
+
+@pytest.mark.parametrize("test", [None, {"top1": 0.5, "predictions": torch.arange(9, dtype=torch.uint8)}])
+def test_what_is_saved_comes_back_field_by_field(tmp_path, test):
+    run = made_up(test=test)
+    run.save(tmp_path / "runs" / "one")
+    again = Run.load(tmp_path / "runs" / "one")
+    assert equal(vars(run), vars(again))
+    assert again.epochs == 2
+
+
+def test_loading_runs_no_code_from_the_file(tmp_path):
+    class Touch:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "touched"),)
+
+    torch.save({"experiment": Touch()}, Run.files(tmp_path)[0])
+    with pytest.raises(RuntimeError, match="no Run can be read"):
+        Run.load(tmp_path)
+    assert not (tmp_path / "touched").exists()
+
+
+DAMAGES = {
+    "cut in half": lambda content: content[: len(content) // 2],
+    "its end cut off": lambda content: content[:-1],
+    "zeroed": lambda content: bytes(len(content)),
+    "empty": lambda content: b"",
+    "something else": lambda content: b"<html>",
+}
+
+
+@pytest.fixture
+def saved_twice(tmp_path):
+    for epochs in (1, 2):
+        made_up(epochs).save(tmp_path)
+    return tmp_path
+
+
+def damage(path, how):
+    path.write_bytes(DAMAGES[how](path.read_bytes()))
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_run_gives_the_one_before_and_a_warning_that_says_so(saved_twice, how):
+    damage(Run.files(saved_twice)[0], how)
+    with pytest.warns(UserWarning, match=r"run\.pt is damaged .*the Run before it, 1 epochs long"):
+        assert Run.load(saved_twice).epochs == 1
+
+
+def test_a_damaged_spare_copy_does_not_matter(saved_twice, recwarn):
+    damage(Run.files(saved_twice)[1], "zeroed")
+    assert Run.load(saved_twice).epochs == 2
+    assert not recwarn
+
+
+def test_two_damaged_files_are_an_error_that_names_both(saved_twice):
+    for path in Run.files(saved_twice):
+        damage(path, "zeroed")
+    with pytest.raises(RuntimeError, match=r"run\.pt is damaged.*previous\.pt is damaged"):
+        Run.load(saved_twice)
+
+
+@pytest.mark.parametrize("leftover", [(), ("run.pt.7.part", "previous.pt.7.part")], ids=["empty", "only .part files"])
+def test_a_folder_without_a_run_says_so(tmp_path, leftover):
+    for name in leftover:
+        (tmp_path / name).write_bytes(b"half a Run")
+    with pytest.raises(FileNotFoundError, match="run.pt"):
+        Run.load(tmp_path)
+
+
+def test_a_disk_that_is_full_costs_no_saved_run_and_leaves_no_rest(saved_twice, monkeypatch):
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        made_up(3).save(saved_twice)
+    assert Run.load(saved_twice).epochs == 2
+    assert sorted(path.name for path in saved_twice.iterdir()) == ["previous.pt", "run.pt"]
+
+
+# A parent, started once, forks a saver 20 times and kills it: after a counted number of saves, plus a random part
+# of one save. Run.load must then find, without a warning, a whole Run not older than the last save reported.
+KILLER = """
+import os, random, signal, sys, time, warnings
+import torch
+from stn_utils.experiment import Experiment
+from stn_utils.run import Run
+
+folder = sys.argv[1]
+dice = random.Random(0)
+torch.set_num_threads(1)
+warnings.simplefilter("error")
+
+def numbered(number):
+    return Run(Experiment(), "t", {}, {}, weights={"w": torch.full((200_000,), float(number))}, test={"n": number})
+
+numbered(0).save(folder)
+began = time.perf_counter()
+numbered(1).save(folder)
+one_save = time.perf_counter() - began
+number, interrupted, spares = 1, 0, 0
+for kill in range(20):
+    hear, tell = os.pipe()
+    saver = os.fork()
+    if not saver:
+        while True:
+            number += 1
+            numbered(number).save(folder)
+            os.write(tell, b"%d\\n" % number)
+    os.close(tell)
+    said = b""
+    while said.count(b"\\n") < 1 + kill % 3:
+        said += os.read(hear, 1)
+    until = time.perf_counter() + one_save * dice.random()
+    while time.perf_counter() < until:
+        pass
+    os.kill(saver, signal.SIGKILL)
+    os.waitpid(saver, 0)
+    while rest := os.read(hear, 100):
+        said += rest
+    os.close(hear)
+    interrupted += any(name.endswith(f".{saver}.part") for name in os.listdir(folder))
+    reported = int(said.split()[-1])
+    run = Run.load(folder)
+    number = run.test["n"]
+    assert reported <= number <= reported + 1, f"reported {reported}, found {number}"
+    assert (run.weights["w"] == number).all(), "a mixture of two Runs"
+    spare = torch.load(Run.files(folder)[1], weights_only=True)["test"]["n"]
+    assert number - 1 <= spare <= number, f"the spare is {spare}, the Run {number}"
+print(interrupted)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_killed_20_times_while_saving_loses_no_reported_run(tmp_path):
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(root)]))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, str(tmp_path)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0, "no kill fell into a save: this test has tested nothing"

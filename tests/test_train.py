@@ -1,0 +1,313 @@
+"""fit, resume and evaluate: the same bits again, whatever interrupts; the test set read once."""
+
+import functools
+
+import pytest
+import torch
+
+from stn_utils import train
+from stn_utils.data.glyphs import glyphs
+from stn_utils.data.worlds import Part, make_world
+from stn_utils.experiment import Experiment
+from stn_utils.models import build
+from stn_utils.run import Run
+from stn_utils.train import evaluate, fit, make_optimizer, train_epoch
+
+
+@functools.cache
+def tiny_world(dataset, world, replica, device):
+    return make_world(dataset, world, glyphs(720, 60), "made up", replica, device)
+
+
+def tiny_load(dataset="glyphs", world="clean28", replica=False, device="cpu"):
+    """A World of 660 glyphs to train, 60 to validate, 60 to test."""
+    return tiny_world(dataset, world, replica, str(device))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(train, "load", tiny_load)
+    return Experiment(dataset="glyphs", epochs=3, n_train=200)
+
+
+train_and_go = functools.partial(fit, device="cpu", quiet=True)
+
+
+def assert_same_bits(ours, theirs):
+    def history(run):
+        return {name: values for name, values in run.history.items() if name != "seconds"}
+
+    assert history(ours) == history(theirs)
+    for name in ("weights", "probe", "test"):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            same = torch.equal(value, other[key]) if torch.is_tensor(value) else value == other[key]
+            assert same, f"{name}[{key!r}] differs"
+
+
+def interrupt_in_epoch(monkeypatch, number):
+    """The epoch of that number, counted from now, is trained and then lost to a KeyboardInterrupt."""
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        loss = train_epoch(*arguments)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return loss
+
+    monkeypatch.setattr(train, "train_epoch", interrupted)
+
+
+RECIPES = {
+    "stnet, adam": {},
+    "stnet, sgd": dict(optimizer="sgd", lr=0.01, momentum=0.9),
+    "convnet, adam": dict(model="convnet", world="translated42"),
+}
+
+
+# ---- the same bits ----
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_same_seed_gives_same_bits_whatever_the_global_state(tiny, recipe):
+    runs = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        runs.append(train_and_go(tiny.but(**recipe, epochs=2)))
+    assert_same_bits(*runs)
+
+
+def test_another_seed_gives_other_weights_and_another_history(tiny):
+    ours, theirs = (train_and_go(tiny.but(seed=seed, epochs=1)) for seed in (0, 1))
+    assert ours.history["train_loss"] != theirs.history["train_loss"]
+    assert not torch.equal(ours.weights["classifier.0.weight"], theirs.weights["classifier.0.weight"])
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path, recipe):
+    experiment = tiny.but(**recipe)
+    assert train_and_go(experiment.but(epochs=1), folder=tmp_path).epochs == 1
+    resumed = train_and_go(experiment, folder=tmp_path)
+    assert_same_bits(resumed, train_and_go(experiment))
+    assert_same_bits(Run.load(tmp_path), resumed)
+
+
+def test_fit_leaves_the_global_random_state_alone(tiny):
+    before = torch.get_rng_state()
+    train_and_go(tiny.but(epochs=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_model_of_a_run_answers_as_evaluated(tiny):
+    run = train_and_go(tiny.but(epochs=1))
+    predictions = train.predict(run.model(), tiny_load().test).argmax(dim=1)
+    assert torch.equal(predictions.to(torch.uint8), run.test["predictions"])
+
+
+# ---- interrupted, resumed, refused ----
+
+
+def test_an_interrupt_returns_the_finished_epochs_and_fit_goes_on_from_there(tiny, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        run = train_and_go(tiny, folder=tmp_path)
+    assert run.epochs == 1 and run.test is None and len(run.probe["thetas"]) == 2
+    assert "1 of 3 epochs" in capsys.readouterr().out
+    assert_same_bits(train_and_go(tiny, folder=tmp_path), train_and_go(tiny))
+
+
+def test_an_interrupted_run_saved_by_hand_goes_on_as_if_uninterrupted(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        train_and_go(tiny).save(tmp_path)
+    assert_same_bits(train_and_go(tiny, folder=tmp_path), train_and_go(tiny))
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (dict(seed=1), "seed: 0 there, 1 here"),
+        (dict(lr=0.5, padding="zeros"), "padding: 'background' there, 'zeros' here; lr: 0.001 there, 0.5 here"),
+        (dict(epochs=1), "epochs: 2 there, 1 here"),
+    ],
+    ids=["seed", "two fields", "fewer epochs"],
+)
+def test_a_folder_with_another_experiment_is_refused_and_left_alone(tiny, tmp_path, change, named):
+    first = train_and_go(tiny.but(epochs=2), folder=tmp_path)
+    with pytest.raises(ValueError) as refusal:
+        train_and_go(tiny.but(**{"epochs": 2, **change}), folder=tmp_path)
+    assert named in str(refusal.value)
+    assert_same_bits(Run.load(tmp_path), first)
+
+
+def test_a_damaged_run_is_redone_from_the_one_before(tiny, tmp_path):
+    whole = train_and_go(tiny, folder=tmp_path)
+    Run.files(tmp_path)[0].write_bytes(b"cut")
+    with pytest.warns(UserWarning, match="damaged"):
+        again = train_and_go(tiny, folder=tmp_path)
+    assert_same_bits(again, whole)
+
+
+@pytest.mark.parametrize(
+    "change, device, named",
+    [({}, "tpu", "device 'tpu' is not on this machine"), (dict(n_train=661), "cpu", "n_train: 661 images asked for")],
+    ids=["device", "n_train"],
+)
+def test_what_cannot_be_had_is_named(tiny, change, device, named):
+    with pytest.raises(ValueError, match=named):
+        fit(tiny.but(**change), device)
+
+
+# ---- the loop ----
+
+
+def setup_epoch(experiment, device="cpu"):
+    world = tiny_load(experiment.dataset, experiment.world, False, device)
+    model = build(experiment, world.spec).to(device)
+    return model, make_optimizer(model, experiment), world.train
+
+
+def test_an_epoch_waits_for_the_device_once_however_many_batches(tiny, monkeypatch):
+    # SGD: Adam reads its step counters with .item(), which on the CPU is free and on the GPU does not happen.
+    counts = []
+    for batch_size in (660, 66):
+        arguments = setup_epoch(tiny.but(optimizer="sgd"))
+        with monkeypatch.context() as patch:
+            calls = []
+            for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__array__"):
+                original = getattr(torch.Tensor, name)
+
+                def counted(self, *args, original=original, name=name, **kwargs):
+                    calls.append(name)
+                    return original(self, *args, **kwargs)
+
+                patch.setattr(torch.Tensor, name, counted)
+            train_epoch(*arguments, batch_size)
+        counts.append(calls)
+    assert counts == [["item"], ["item"]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_the_number_of_synchronisations_is_independent_of_the_batches(tiny):
+    import warnings
+
+    counts = []
+    for batch_size in (660, 66):
+        arguments = setup_epoch(tiny, "cuda")
+        train_epoch(*arguments, batch_size)  # the first steps set things up
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            train_epoch(*arguments, batch_size)
+            torch.cuda.set_sync_debug_mode("default")
+        counts.append(sum("synchroniz" in str(warning.message) for warning in caught))
+    assert 1 <= counts[0] == counts[1]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(tiny):
+    losses = []
+    for batch_size in (220, 500):  # 660 = 500 + 160
+        model, optimizer, part = setup_epoch(tiny.but(lr=1e-12, optimizer="sgd", model="convnet"))
+        torch.manual_seed(0)
+        model.load_state_dict(build(tiny.but(model="convnet"), tiny_load().spec).state_dict())
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+                module.p = 0
+        losses.append(train_epoch(model, optimizer, part, batch_size))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("model", ["stnet", "convnet"])
+def test_every_parameter_stands_in_exactly_one_group_with_its_learning_rate(tiny, model, optimizer):
+    net, optimizer, _ = setup_epoch(tiny.but(model=model, optimizer=optimizer, lr=0.5, loc_lr_ratio=0.1))
+    listed = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(listed)
+    wanted = {id(p): 0.05 if name.startswith("transformer.") else 0.5 for name, p in net.named_parameters()}
+    assert listed == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_ratio_0_holds_the_localization_and_lets_the_classifier_learn(tiny, optimizer):
+    before, after = (
+        train_and_go(tiny.but(optimizer=optimizer, loc_lr_ratio=0, epochs=epochs)).weights for epochs in (0, 1)
+    )
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"classifier"}
+
+
+def test_the_loss_falls_on_glyphs(tiny):
+    run = train_and_go(tiny.but(n_train=None))
+    assert run.title == "glyphs, clean28"
+    assert run.history["train_loss"][-1] < 0.9 * run.history["train_loss"][0]
+
+
+# ---- what is read, what is recorded ----
+
+
+@pytest.mark.parametrize("replica, reads", [(False, 0), (True, 2)], ids=["not a replica", "replica"])
+def test_only_a_replica_reads_the_test_set_before_the_end(tiny, monkeypatch, tmp_path, replica, reads):
+    test_images = tiny_load(replica=replica).test.images
+    early, late = [], []
+    log = early
+
+    def batch(self, index, original=Part.batch):
+        if self.images.data_ptr() == test_images.data_ptr():
+            log.append(1)
+        return original(self, index)
+
+    def at_the_end(*arguments):
+        nonlocal log
+        log = late
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(Part, "batch", batch)
+    monkeypatch.setattr(train, "evaluate", at_the_end)
+    for _ in range(2):  # the second call finds a finished Run, and reads nothing
+        run = train_and_go(tiny.but(replica=replica), folder=tmp_path)
+    assert (len(early), len(late)) == (reads * 3, 1)  # a replica: its score and its looks, in each of 3 epochs
+    assert ("test_top1" in run.history, "val_top1" in run.history) == (replica, not replica)
+
+
+def test_evaluate_counts_every_test_image_once(tiny):
+    test = train_and_go(tiny.but(epochs=1)).test
+    labels = tiny_load().test.labels
+    assert test["confusion"].sum() == len(labels) == len(test["predictions"])
+    assert test["confusion"].sum(dim=1).tolist() == labels.bincount().tolist()
+    assert test["top1"] == pytest.approx((test["predictions"] == labels).double().mean().item())
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_the_probe_has_a_frame_before_training_and_one_an_epoch(tiny, epochs):
+    probe = train_and_go(tiny.but(epochs=epochs, world="translated42")).probe
+    count = len(probe["labels"])
+    assert probe["labels"].bincount().tolist() == [2] * 10
+    assert probe["images"].shape == (count, 1, 42, 42)
+    assert probe["thetas"].shape == (epochs + 1, count, 2, 3)
+    assert probe["warped"].shape == (epochs + 1, count, 1, 28, 28)
+    frames_moved = [not torch.equal(theta, torch.eye(2, 3).expand(count, 2, 3)) for theta in probe["thetas"]]
+    assert frames_moved == [False] + [True] * epochs
+
+
+def test_a_net_without_looks_has_pictures_but_no_thetas_and_no_det(tiny):
+    run = train_and_go(tiny.but(model="convnet", world="translated42", epochs=1))
+    assert run.probe["thetas"] is None and run.probe["warped"].shape[:2] == (2, 20)
+    assert not {"det", "outside", "shift"} & run.history.keys()
+
+
+def test_every_epoch_prints_one_line_unless_quiet(tiny, capsys):
+    fit(tiny.but(epochs=2), "cpu")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("train loss")[0].strip() for line in lines] == ["epoch  1/2", "epoch  2/2"]
+    train_and_go(tiny.but(epochs=1))
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,307 @@
+"""warp: scipy and kornia as independent oracles, arithmetic by hand, properties over random numbers."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kornia.geometry import transform as kornia
+from scipy import ndimage
+
+from stn_utils.warp import (
+    PADDINGS, affine, compose, corners, determinant, from_pixels, identity, invert, make_grid, outside, sample,
+    to_pixels, warp,
+)  # fmt: skip
+
+SCIPY_MODE = {"zeros": "grid-constant", "border": "nearest", "reflection": "reflect", "background": "grid-constant"}
+KORNIA_MODE = {"zeros": "zeros", "border": "border", "background": "fill"}  # its reflection turns at pixel centres
+SIZES = [((7, 7), (7, 7)), ((5, 9), (5, 9)), ((5, 9), (8, 4)), ((8, 6), (3, 11))]
+BACKGROUND = -0.4242
+
+few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+number = st.floats(-1, 1).map(lambda v: round(v, 3))
+thetas = st.builds(
+    lambda angle, scale, *rest: affine(*(torch.tensor([float(n)], dtype=torch.float64) for n in (angle, scale, *rest))),
+    st.integers(-180, 180), st.floats(0.3, 2.0), number, number, number,
+)  # fmt: skip
+sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+def noise(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def random_thetas(count, seed=0):
+    """Any matrix near a reasonable warp: the six numbers free, much of the window outside the image."""
+    return identity(count, dtype=torch.float64) + 1.2 * (noise(count, 2, 3, seed=seed) - 0.5)
+
+
+def close(actual, expected, within=1e-9):
+    torch.testing.assert_close(actual, expected, atol=within, rtol=0)
+
+
+# Oracles
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("in_size, out_size", SIZES)
+def test_warp_agrees_with_scipy(in_size, out_size, padding):
+    x, theta = noise(6, 2, *in_size), random_thetas(6)
+    actual = warp(x, theta, out_size, padding, BACKGROUND)
+    matrices = to_pixels(theta, in_size, out_size).numpy()
+    for image, matrix, result in zip(x, matrices, actual):
+        rows_first = matrix[::-1, [1, 0, 2]]  # scipy counts (row, column), the course (x, y)
+        for channel, expected in zip(image, result):
+            oracle = ndimage.affine_transform(
+                channel.numpy(), rows_first[:, :2], rows_first[:, 2], out_size, order=1, mode=SCIPY_MODE[padding],
+                cval=BACKGROUND if padding == "background" else 0.0,
+            )  # fmt: skip
+            close(expected, torch.from_numpy(oracle))
+
+
+def pixel_matrices_by_hand(theta, in_size, out_size):
+    """Where the centres of three output pixels fall in the input, in pixels; the matrix through these points."""
+    (hi, wi), (ho, wo) = in_size, out_size
+    points = np.array([[0, 0], [wo, 0], [0, ho]])  # (column, row)
+    from_edge = (points + 0.5) / [wo, ho]  # 0 at the left or upper edge, 1 at the other
+    matrices = []
+    for t in theta.numpy():
+        found = (2 * from_edge - 1) @ t[:, :2].T + t[:, 2]
+        found = (found + 1) / 2 * [wi, hi] - 0.5
+        matrices.append(np.c_[(found[1] - found[0]) / wo, (found[2] - found[0]) / ho, found[0]])
+    return torch.from_numpy(np.stack(matrices))
+
+
+@pytest.mark.parametrize("in_size, out_size", SIZES)
+def test_to_pixels_agrees_with_three_points_by_hand(in_size, out_size):
+    theta = random_thetas(5)
+    close(to_pixels(theta, in_size, out_size), pixel_matrices_by_hand(theta, in_size, out_size))
+
+
+@pytest.mark.parametrize("padding", KORNIA_MODE)
+@pytest.mark.parametrize("in_size, out_size", SIZES)
+def test_warp_agrees_with_kornia(in_size, out_size, padding):
+    x, theta = noise(6, 3, *in_size), random_thetas(6, seed=1)
+    forward = invert(pixel_matrices_by_hand(theta, in_size, out_size))  # kornia wants input -> output, in pixels
+    fill = {"fill_value": torch.full((3,), BACKGROUND, dtype=torch.float64)} if padding == "background" else {}
+    oracle = kornia.warp_affine(x, forward, out_size, padding_mode=KORNIA_MODE[padding], align_corners=True, **fill)
+    close(warp(x, theta, out_size, padding, BACKGROUND), oracle)
+
+
+@pytest.mark.parametrize("angle", [17.0, -60.0, 135.0])
+def test_a_positive_angle_turns_the_picture_counter_clockwise_as_in_kornia(angle):
+    x = noise(1, 1, 9, 9)
+    close(warp(x, affine(torch.tensor([angle], dtype=torch.float64))), kornia.rotate(x, torch.tensor(angle).double()))
+
+
+def test_background_padding_fills_each_channel_with_its_own_value():
+    x, theta = noise(3, 2, 6, 8), random_thetas(3)
+    values = torch.tensor([-0.5, 2.0], dtype=torch.float64).view(-1, 1, 1)
+    actual = warp(x, theta, padding="background", background=values)
+    for channel, value in enumerate(values.flatten().tolist()):
+        close(actual[:, [channel]], warp(x[:, [channel]], theta, padding="background", background=value))
+    far_away = affine(shift_x=10.0).double()
+    close(warp(x, far_away, padding="background", background=values), values.expand(3, 2, 6, 8))
+
+
+def test_background_padding_keeps_a_plain_picture_plain():
+    x = torch.full((4, 1, 5, 9), 0.3, dtype=torch.float64)
+    close(warp(x, random_thetas(4), padding="background", background=0.3), x)
+
+
+# Exact cases
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("size", [(28, 28), (5, 9), (1, 1)])
+def test_identity_returns_the_picture(size, padding):
+    x = noise(2, 3, *size)
+    close(warp(x, identity(dtype=torch.float64), padding=padding), x, within=1e-14)
+
+
+def test_affine_of_nothing_is_identity():
+    assert torch.equal(affine(), identity())
+    assert identity(3).tolist() == [[[1, 0, 0], [0, 1, 0]]] * 3
+
+
+@pytest.mark.parametrize("right, down", [(2, 0), (0, 1), (-3, 2)])
+def test_a_window_moved_by_whole_pixels_shows_the_picture_moved_the_other_way(right, down):
+    height, width = 5, 9
+    x = noise(1, 1, height, width)
+    theta = affine(shift_x=torch.tensor([2 * right / width], dtype=torch.float64), shift_y=2 * down / height)
+    around = torch.nn.functional.pad(x, (4, 4, 4, 4))
+    close(warp(x, theta), around[..., 4 + down : 4 + down + height, 4 + right : 4 + right + width], within=1e-12)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3, -1])
+def test_quarter_turns_equal_rot90_counter_clockwise(quarters):
+    x = noise(2, 1, 8, 8)
+    turned = warp(x, affine(torch.tensor([90.0 * quarters], dtype=torch.float64)))
+    close(turned, torch.rot90(x, quarters, dims=(2, 3)), within=1e-12)
+
+
+def test_scale_below_one_zooms_in_on_the_middle():
+    x = noise(1, 1, 8, 12)
+    close(warp(x, affine(scale=0.5).double(), size=(4, 6)), x[..., 2:6, 3:9], within=1e-7)
+
+
+def test_one_theta_serves_the_whole_batch():
+    x, theta = noise(3, 1, 6, 6), random_thetas(1)
+    assert torch.equal(warp(x, theta), warp(x, theta.expand(3, 2, 3)))
+
+
+def test_grid_holds_x_then_y_at_pixel_centres():
+    grid = make_grid(identity(2, dtype=torch.float64), (2, 4))
+    assert grid.shape == (2, 2, 4, 2)
+    close(grid[0, 0], torch.tensor([[-0.75, -0.5], [-0.25, -0.5], [0.25, -0.5], [0.75, -0.5]]).double())
+    close(grid[1, :, 0, 1], torch.tensor([-0.5, 0.5]).double())
+
+
+def test_sample_reads_halfway_between_two_pixels():
+    x = torch.tensor([[[[0.0, 1.0], [0.0, 3.0]]]])
+    centre, right_edge = torch.tensor([[[[0.0, 0.0], [1.0, -0.5]]]]).split(1, dim=2)
+    assert sample(x, centre).item() == 1.0
+    assert sample(x, right_edge).item() == 0.5
+    assert sample(x, right_edge, "border").item() == 1.0
+
+
+# The five readable numbers
+
+
+@given(st.integers(-180, 180), st.floats(0.3, 2.0), number, number, number)
+@few
+def test_affine_is_shear_then_scale_then_turn_then_move(angle, scale, shift_x, shift_y, shear):
+    a = np.deg2rad(angle)
+    turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])  # y points down: clockwise on the screen
+    expected = np.c_[turn @ (scale * np.eye(2)) @ [[1, shear], [0, 1]], [shift_x, shift_y]]
+    numbers = (torch.tensor([float(n)], dtype=torch.float64) for n in (angle, scale, shift_x, shift_y, shear))
+    close(affine(*numbers)[0], torch.from_numpy(expected))
+
+
+def test_a_window_turned_by_90_degrees_has_its_first_corner_at_the_top_right():
+    top_left, top_right, bottom_right, bottom_left = [-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]
+    close(corners(identity())[0], torch.tensor([top_left, top_right, bottom_right, bottom_left]))
+    close(corners(affine(90))[0], torch.tensor([top_right, bottom_right, bottom_left, top_left]), within=1e-6)
+
+
+def test_a_positive_shear_pushes_the_lower_edge_of_the_window_to_the_right():
+    expected = torch.tensor([[-1.5, -1.0], [0.5, -1.0], [1.5, 1.0], [-0.5, 1.0]])
+    close(corners(affine(shear=0.5))[0], expected)
+
+
+def test_affine_mixes_numbers_and_tensors_and_keeps_dtype():
+    theta = affine(torch.tensor([0.0, 90.0], dtype=torch.float64), shift_x=0.5)
+    assert theta.dtype == torch.float64
+    close(theta, torch.tensor([[[1, 0, 0.5], [0, 1, 0]], [[0, -1, 0.5], [1, 0, 0]]], dtype=torch.float64))
+
+
+def test_affine_keeps_fractions_beside_whole_number_tensors():
+    close(affine(torch.tensor([0, 0]), scale=0.7), affine(torch.tensor([0.0, 0.0]), scale=0.7))
+
+
+# Properties
+
+
+@given(thetas)
+@few
+def test_invert_undoes_from_both_sides(theta):
+    one = identity(dtype=torch.float64)
+    close(compose(theta, invert(theta)), one)
+    close(compose(invert(theta), theta), one)
+
+
+def test_invert_refuses_a_flat_window():
+    with pytest.raises(RuntimeError):
+        invert(torch.zeros(1, 2, 3))
+
+
+@given(thetas, thetas, thetas)
+@few
+def test_compose_is_associative_and_follows_the_points(a, b, c):
+    close(compose(compose(a, b), c), compose(a, compose(b, c)))
+    points = corners(b)[0].numpy()  # what the second window shows, looked up in the first
+    expected = points @ a[0, :, :2].numpy().T + a[0, :, 2].numpy()
+    close(corners(compose(a, b))[0], torch.from_numpy(expected))
+
+
+@given(st.integers(-3, 3), st.integers(-3, 3), st.integers(-2, 2), st.integers(0, 3))
+@few
+def test_compose_agrees_with_two_warps_for_whole_pixel_moves_and_quarter_turns(right, down, again, quarters):
+    x = torch.nn.functional.pad(noise(1, 1, 4, 4), (10, 10, 10, 10))  # 24x24, empty margin: nothing is cut off
+    double = torch.zeros(1, dtype=torch.float64)
+    first = affine(shift_x=double + right / 12, shift_y=down / 12)
+    then = affine(double + 90 * quarters, shift_x=again / 12)
+    close(warp(warp(x, first), then), warp(x, compose(first, then)))
+    close(warp(warp(x, then), first), warp(x, compose(then, first)))
+
+
+@given(thetas, sizes, sizes)
+@few
+def test_to_pixels_and_from_pixels_undo_each_other(theta, in_size, out_size):
+    close(from_pixels(to_pixels(theta, in_size, out_size), in_size, out_size), theta)
+    close(to_pixels(from_pixels(theta, in_size, out_size), in_size, out_size), theta)
+
+
+def test_from_pixels_turns_a_picture_that_is_not_square_without_bending_it():
+    x = noise(1, 1, 5, 9)
+    quarter = torch.tensor([[[0.0, -1, 8], [1, 0, 0]]], dtype=torch.float64)  # (column, row) of output -> of input
+    turned = warp(x, from_pixels(quarter, (5, 9), (9, 5)), size=(9, 5))
+    close(turned, torch.rot90(x, 1, dims=(2, 3)))
+
+
+@given(st.integers(-180, 180), st.floats(0.3, 2.0), number, number)
+@few
+def test_determinant_is_scale_squared_and_the_area_of_the_window(angle, scale, shift, shear):
+    theta = affine(torch.tensor([float(angle)], dtype=torch.float64), scale, shift, -shift, shear)
+    x, y = corners(theta)[0].T
+    shoelace = (x * y.roll(-1) - x.roll(-1) * y).sum() / 2
+    assert determinant(theta).item() == pytest.approx(scale**2, rel=1e-9)
+    assert determinant(theta).item() == pytest.approx(shoelace.item() / 4, rel=1e-9)
+
+
+def test_determinant_of_a_mirrored_window_is_negative():
+    assert determinant(torch.tensor([[[-1.0, 0, 0], [0, 2, 0]]])).item() == -2
+
+
+@given(st.integers(0, 9), st.integers(0, 5), sizes)
+@few
+def test_outside_counts_the_pixels_that_left(columns, rows, _):
+    theta = affine(shift_x=torch.tensor([2 * columns / 9], dtype=torch.float64), shift_y=-2 * rows / 5)
+    left = 5 * 9 - (5 - rows) * (9 - columns)
+    assert outside(theta, (5, 9)).item() == pytest.approx(left / 45)
+
+
+def test_outside_of_a_window_twice_as_large_is_three_quarters():
+    theta = torch.cat([identity(), affine(scale=2.0), affine(scale=0.5), affine(shift_x=3.0)])
+    assert outside(theta).tolist() == [0.0, 0.75, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_gradients_with_respect_to_image_and_theta_are_right(padding):
+    x, theta = noise(2, 2, 4, 5).requires_grad_(), random_thetas(2, seed=3).requires_grad_()
+    torch.autograd.gradcheck(lambda x, theta: warp(x, theta, (3, 4), padding, 0.3), (x, theta))
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "x, theta, padding, message",
+    [
+        (torch.rand(1, 8, 8), identity(), "zeros", r"x: expected images \(B, C, H, W\), got shape \(1, 8, 8\)"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), identity(), "zeros", "x: .*uint8.*Divide uint8 images by 255"),
+        (torch.rand(3, 1, 8, 8), identity(2), "zeros", r"theta: expected shape \(3, 2, 3\) or \(1, 2, 3\), got \(2, 2"),
+        (torch.rand(1, 1, 8, 8), torch.eye(2, 3), "zeros", r"theta: .*got \(2, 3\)"),
+        (torch.rand(1, 1, 8, 8), torch.eye(3)[None], "zeros", r"theta: .*got \(1, 3, 3\)"),
+        (torch.rand(1, 1, 8, 8), torch.zeros(1, 6), "zeros", r"theta: .*got \(1, 6\)"),
+        (torch.rand(1, 1, 8, 8), identity().double(), "zeros", "theta is torch.float64 .* x is torch.float32"),
+        (torch.rand(1, 1, 8, 8), identity(device="meta"), "zeros", "theta is .* on meta, x is .* on cpu"),
+        (torch.rand(1, 1, 8, 8), identity() * float("nan"), "zeros", "theta: holds nan or inf"),
+        (torch.rand(1, 1, 8, 8), identity() / 0, "zeros", "theta: holds nan or inf"),
+        (torch.rand(1, 1, 8, 8), identity(), "zero", "unknown padding 'zero'. Did you mean 'zeros'"),
+        (torch.rand(1, 1, 8, 8), identity(), "backgruond", "unknown padding .* Did you mean 'background'"),
+    ],
+)
+def test_wrong_arguments_raise_and_the_message_names_them(x, theta, padding, message):
+    with pytest.raises(ValueError, match=message):
+        warp(x, theta, padding=padding)

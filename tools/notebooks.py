@@ -1,0 +1,132 @@
+"""Execute the chapters, the only way their outputs are made.
+
+    python tools/notebooks.py store [NAME ...]   at full size, normalised, back into notebooks/
+    python tools/notebooks.py course             into build/, as HTML pages that need no network
+"""
+
+import html
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS, BUILD = ROOT / "notebooks", ROOT / "build"
+LIMIT = 1_500_000  # bytes of a stored notebook
+WIDGET = "application/vnd.jupyter.widget-view+json"
+MACHINE_PATH = re.compile(r"/(?:root|home|Users|work|tmp|content)/|site-packages|[A-Z]:\\\\")
+
+
+def execute(path):
+    """Run a notebook top to bottom in a fresh kernel, in its own folder; errors stop the run."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=1800, kernel_name="python3", record_timing=False, store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )  # fmt: skip
+    client.execute()
+    return notebook
+
+
+def normalise(notebook):
+    """Counts 1..n, no machine's traces, a line of text where a slider needs a kernel."""
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    count = 0
+    for cell in notebook.cells:
+        cell.metadata = {}
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        for output in cell.outputs:
+            output.pop("transient", None)
+            if "execution_count" in output:
+                output["execution_count"] = count
+            if WIDGET in output.get("data", {}):
+                output["data"] = {"text/plain": "[sliders: they appear when this cell runs in Jupyter or Colab]"}
+    return notebook
+
+
+def faults(notebook):
+    """What must not be stored: a list of sentences, empty if all is well."""
+    found = []
+    for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
+        for output in cell.outputs:
+            text = nbformat.from_dict({k: v for k, v in output.items() if k != "metadata"})
+            if output.output_type == "error" or output.get("name") == "stderr":
+                found.append(f"code cell {number}: {output.get('text') or output.get('evalue')}")
+            if MACHINE_PATH.search(str(text)):
+                found.append(f"code cell {number}: a path of this machine")
+    size = len(nbformat.writes(notebook))
+    if size > LIMIT:
+        found.append(f"{size:,} bytes, more than {LIMIT:,}")
+    return found
+
+
+def store(names):
+    """Re-execute the named chapters, or all, and write them back if nothing is wrong with them."""
+    bad = False
+    for path in sorted(CHAPTERS.glob("*.ipynb")):
+        if names and path.stem not in names:
+            continue
+        notebook = normalise(execute(path))
+        found = faults(notebook)
+        if found:
+            bad = True
+            print(f"{path.name}: not stored\n  " + "\n  ".join(found))
+        else:
+            nbformat.write(notebook, path)
+            print(f"{path.name}: stored, {path.stat().st_size:,} bytes")
+    return 1 if bad else 0
+
+
+def question(notebook):
+    """Title and question of a chapter, from its first cell."""
+    lines = [line.strip() for line in notebook.cells[0].source.splitlines() if line.strip()]
+    return lines[0].lstrip("# "), next(line.strip("*") for line in lines if line.startswith("**"))
+
+
+def export(notebook, name):
+    """One HTML page; formulas by the MathJax beside it, links to chapters and pictures made local."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab", require_js_url="", mermaid_js_url="",
+                            mathjax_url="mathjax/MathJax.js?config=TeX-AMS_CHTML-full,Safe")  # fmt: skip
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
+    body = re.sub(r'(?:\.\./|https://raw\.githubusercontent\.com/[^"/]+/[^"/]+/main/)assets/', "assets/", body)
+    return re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', body)
+
+
+def course():
+    """Execute every chapter into build/ as an HTML page, with an index; say what to open."""
+    import jupyter_server_mathjax
+
+    shutil.rmtree(BUILD, ignore_errors=True)
+    mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
+    shutil.copytree(mathjax, BUILD / "mathjax")
+    for folder in ("gifs", "images"):
+        shutil.copytree(ROOT / "assets" / folder, BUILD / "assets" / folder)
+    entries = []
+    for path in sorted(CHAPTERS.glob("*.ipynb")):
+        notebook = normalise(execute(path))
+        (BUILD / f"{path.stem}.html").write_text(export(notebook, path.stem))
+        title, asks = map(html.escape, question(notebook))
+        entries.append(f'<li><a href="{path.stem}.html">{title}</a><br>{asks}</li>')
+        print(f"{path.stem}.html")
+    page = (ROOT / "tools" / "index.html").read_text().replace("__ENTRIES__", "\n".join(entries))
+    (BUILD / "index.html").write_text(page)
+    print(f"Open {(BUILD / 'index.html').relative_to(ROOT)} in a browser; it needs no network.")
+    return 0
+
+
+if __name__ == "__main__":
+    command, *names = sys.argv[1:] or [""]
+    if command not in ("store", "course"):
+        sys.exit(__doc__)
+    sys.exit(store(names) if command == "store" else course())
