@@ -3,7 +3,6 @@
 import importlib
 import platform
 import shutil
-import sys
 
 import torch
 
@@ -12,12 +11,6 @@ from .data import DataUnavailable, sources
 from .layers import SpatialTransformer
 from .models import StandStill
 from .train import pick_device
-
-
-def _python():
-    if sys.version_info < (3, 11):
-        raise RuntimeError(f"{platform.python_version()}; the course needs 3.11 or newer")
-    return platform.python_version()
 
 
 def _torch():
@@ -54,7 +47,7 @@ def _version(package):
 
 
 PARTS = {
-    "Python": _python,
+    "Python": platform.python_version,
     "PyTorch": _torch,
     "torchvision": lambda: torchvision().__version__,
     "device": _device,

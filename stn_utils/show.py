@@ -88,14 +88,16 @@ def looks(x, theta, x_warped, titles=None, suptitle=None, grid=(6, 6)):
     """
     count = len(x)
     side = WIDTH / max(count, 5)
+    height, width = x.shape[-2:]
+    beyond = (corners(theta).abs().max().item() - 1) / 2 + 0.03  # of the image; a window may reach beyond it
+    rim = max(height, width) * min(max(beyond, 0.05), 0.5)
     figure, axes = plt.subplots(3, count, figsize=(side * count, 3 * side + 0.3), squeeze=False)
     for i in range(count):
         _picture(axes[0, i], x[i], titles[i] if titles is not None else None, 0, 1)
         _picture(axes[1, i], x[i], None, 0, 1)
         draw_grid(axes[1, i], theta[i].detach().cpu(), x.shape, grid)
         draw_window(axes[1, i], theta[i].detach().cpu(), x.shape)
-        edge = max(x.shape[-2:]) * 0.15  # the window may reach beyond the image
-        axes[1, i].set(xlim=(-edge, x.shape[-1] + edge), ylim=(x.shape[-2] + edge, -edge))
+        axes[1, i].set(xlim=(-rim - 0.5, width + rim - 0.5), ylim=(height + rim - 0.5, -rim - 0.5), facecolor=FAINT)
         _picture(axes[2, i], x_warped[i], None, 0, 1)
     for ax, name in zip(axes[:, 0], ("input", "grid on input", "warped")):
         ax.set_ylabel(name)
@@ -235,8 +237,8 @@ def filmstrip(run, count=DIGITS_SHOWN, rows=5):
 
 def _palette():
     """The colours of every frame, as a PIL palette: grey levels, and the window's colour fading into its surroundings."""
-    from PIL import Image
     from matplotlib.colors import to_rgb
+    from PIL import Image
 
     def fade(start, end, steps):
         return [tuple(np.array(to_rgb(start)) * (1 - t) + np.array(to_rgb(end)) * t) for t in np.linspace(0, 1, steps)]

@@ -37,7 +37,7 @@ def train_epoch(model, optimizer, part, batch_size):
     """One pass over the images in random order; returns the mean loss."""
     model.train()
     order = torch.randperm(len(part)).to(part.images.device)
-    total = torch.zeros((), device=part.images.device)  # stays on the device: .item() in the loop would wait for it
+    total = torch.zeros((), device=part.images.device)  # read once, at the end: a look inside would wait
     for index in order.split(batch_size):
         x, y = part.batch(index)
         loss = model.loss(x, y)

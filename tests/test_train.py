@@ -16,11 +16,11 @@ from stn_utils.train import evaluate, fit, make_optimizer, train_epoch
 
 @functools.cache
 def tiny_world(dataset, world, replica, device):
-    return make_world(dataset, world, glyphs(720, 60), "made up", replica, device)
+    return make_world(dataset, world, glyphs(1200, 60), "made up", replica, device)
 
 
 def tiny_load(dataset="glyphs", world="clean28", replica=False, device="cpu"):
-    """A World of 660 glyphs to train, 60 to validate, 60 to test."""
+    """A World of 1,100 glyphs to train, 100 to validate, 60 to test."""
     return tiny_world(dataset, world, replica, str(device))
 
 
@@ -160,7 +160,7 @@ def test_a_damaged_run_is_redone_from_the_one_before(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "change, device, named",
-    [({}, "tpu", "device 'tpu' is not on this machine"), (dict(n_train=661), "cpu", "n_train: 661 images asked for")],
+    [({}, "tpu", "device 'tpu' is not on this machine"), (dict(n_train=1101), "cpu", "n_train: 1,101 images asked for")],
     ids=["device", "n_train"],
 )
 def test_what_cannot_be_had_is_named(tiny, change, device, named):
@@ -180,7 +180,7 @@ def setup_epoch(experiment, device="cpu"):
 def test_an_epoch_waits_for_the_device_once_however_many_batches(tiny, monkeypatch):
     # SGD: Adam reads its step counters with .item(), which on the CPU is free and on the GPU does not happen.
     counts = []
-    for batch_size in (660, 66):
+    for batch_size in (1100, 110):
         arguments = setup_epoch(tiny.but(optimizer="sgd"))
         with monkeypatch.context() as patch:
             calls = []
@@ -202,7 +202,7 @@ def test_on_a_gpu_the_number_of_synchronisations_is_independent_of_the_batches(t
     import warnings
 
     counts = []
-    for batch_size in (660, 66):
+    for batch_size in (1100, 110):
         arguments = setup_epoch(tiny, "cuda")
         train_epoch(*arguments, batch_size)  # the first steps set things up
         with warnings.catch_warnings(record=True) as caught:
@@ -216,7 +216,7 @@ def test_on_a_gpu_the_number_of_synchronisations_is_independent_of_the_batches(t
 
 def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(tiny):
     losses = []
-    for batch_size in (220, 500):  # 660 = 500 + 160
+    for batch_size in (220, 500):  # 1100 = 500 + 500 + 100
         model, optimizer, part = setup_epoch(tiny.but(lr=1e-12, optimizer="sgd", model="convnet"))
         torch.manual_seed(0)
         model.load_state_dict(build(tiny.but(model="convnet"), tiny_load().spec).state_dict())

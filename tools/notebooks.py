@@ -16,6 +16,10 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS, BUILD = ROOT / "notebooks", ROOT / "build"
 LIMIT = 1_500_000  # bytes of a stored notebook
+# jupyter-server-mathjax ships MathJax with one font; left alone, MathJax looks for another and stretches no bracket.
+FONT = """<script type="text/x-mathjax-config">
+MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], preferredFont: null, webFont: "STIX-Web", imageFont: null}});
+</script>"""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"/(?:root|home|Users|work|tmp|content)/|site-packages|[A-Z]:\\\\")
 
@@ -97,8 +101,9 @@ def export(notebook, name):
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab", require_js_url="", mermaid_js_url="",
-                            mathjax_url="mathjax/MathJax.js?config=TeX-AMS_CHTML-full,Safe")  # fmt: skip
+                            mathjax_url="mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe")  # fmt: skip
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
+    body = body.replace('<script src="">', "<script>").replace("<head>", "<head>" + FONT, 1)
     body = re.sub(r'(?:\.\./|https://raw\.githubusercontent\.com/[^"/]+/[^"/]+/main/)assets/', "assets/", body)
     return re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', body)
 

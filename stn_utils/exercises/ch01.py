@@ -54,4 +54,4 @@ def check_shift_only(make):
     assert not torch.allclose(theta[:, :, 2], shift.flip(1)), "x and y are exchanged: theta's first row is x."
     assert torch.allclose(theta[:, :, 2], shift), "The last column of theta should be the shift that features(x) gives."
     out.sum().backward()
-    assert features[1].weight.grad is not None, "No gradient reaches `features`: build theta from its output, do not copy numbers."
+    assert features[1].weight.grad is not None, "No gradient reaches `features`: build theta from its output."

@@ -1,0 +1,113 @@
+"""python -m stn_utils: an answer or one line that says what is wrong, never a traceback."""
+
+import warnings
+
+import pytest
+
+from stn_utils import __main__ as command
+from stn_utils import doctor
+from stn_utils import study as studies
+from stn_utils.data import DATASETS, DataUnavailable, sources
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Data is there, or not, as the test says; and main's warning style ends with the test."""
+
+    def find(dataset):
+        if dataset == "fashion-mnist":
+            raise DataUnavailable(f"{dataset} was found nowhere")
+        return {}, "the cache"
+
+    monkeypatch.setattr(sources, "find", find)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+
+
+@pytest.mark.parametrize(
+    "arguments, nearest",
+    [
+        (["study", "vanila"], "'vanilla'"),
+        (["study", "vanilla", "--rows", "clean-snt"], "'clean-stn'"),
+        (["data", "mnits"], "'mnist'"),
+    ],
+    ids=["study", "row", "dataset"],
+)
+def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(arguments, nearest, capsys):
+    assert command.main(arguments) == 2
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith("error: ") and f"Did you mean {nearest}?" in line
+    assert not output.out
+
+
+def test_an_absent_device_ends_with_2_and_one_line_that_names_it(capsys):
+    assert command.main(["study", "vanilla", "--seeds", "1000", "--device", "tpu"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "'tpu'" in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["stduy"], ["study"], ["study", "vanilla", "--seed-count", "3"]])
+def test_a_wrong_command_line_ends_with_2_and_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: python -m stn_utils")
+
+
+def test_help_lists_the_subcommands(capsys):
+    with pytest.raises(SystemExit) as end:
+        command.main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("data", "study", "doctor"))
+
+
+def test_data_lists_every_set_with_source_and_licence_and_fails_if_one_is_absent(capsys):
+    assert command.main(["data"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["ABSENT" if "fash" in name else "OK", name] for name in DATASETS]
+    assert "the cache" in lines[0] and sources.LICENCE["mnist"] in lines[0]
+
+
+def test_data_of_a_set_that_is_there_succeeds(capsys):
+    assert command.main(["data", "mnist"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_study_show_prints_the_table_and_runs_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(studies, "run_missing", lambda *_: pytest.fail("a study was run"))
+    assert command.main(["study", "vanilla", "--show"]) == 0
+    assert capsys.readouterr().out == studies.table(studies.load("vanilla")) + "\n"
+
+
+def test_study_hands_its_flags_on(monkeypatch):
+    seen = []
+    monkeypatch.setattr(studies, "run_missing", lambda study, *arguments: seen.append((study.name, *arguments)))
+    assert command.main(["study", "vanilla", "--rows", "clean-stn", "--seeds", "2", "--device", "cpu"]) == 0
+    assert seen == [("vanilla", ["clean-stn"], 2, "cpu")]
+
+
+
+def test_doctor_prints_one_line_a_part(capsys):
+    command.main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(doctor.PARTS)
+    for line, part in zip(lines, doctor.PARTS):
+        assert line.startswith((f"OK     {part}", f"TO DO  {part}"))
+
+
+def test_doctor_says_what_to_do_about_each_part_that_fails_and_ends_with_1(capsys, monkeypatch):
+    def fails():
+        raise ImportError("no module\nsecond line")
+
+    monkeypatch.setattr(doctor, "PARTS", {"good": lambda: "1.0", "bad": fails, "data": doctor._data})
+    assert command.main(["doctor"]) == 1
+    good, bad, data = capsys.readouterr().out.splitlines()
+    assert good.split() == ["OK", "good", "1.0"]
+    assert bad.startswith("TO DO  bad") and "no module" in bad
+    assert data.startswith("OK") and "the cache" in data
+
+
+def test_doctor_ends_with_0_where_all_is_well(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "PARTS", {"good": lambda: "1.0"})
+    assert command.main(["doctor"]) == 0

@@ -1,0 +1,268 @@
+"""Pictures: the same frames as film strip, GIF and player; drawn without a window and without a warning."""
+
+import base64
+import functools
+import io
+import re
+import warnings
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import IPython.display
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stn_utils import player, show, train
+from stn_utils.data.glyphs import glyphs
+from stn_utils.data.worlds import make_world
+from stn_utils.experiment import Experiment
+from stn_utils.warp import affine
+
+EPOCHS = 2
+
+
+@functools.cache
+def fitted(**options):
+    """A Run of two epochs on a few glyphs; nobody changes it."""
+
+    def load(dataset, world, replica, device):
+        return make_world(dataset, world, glyphs(1200, 60), "made up", replica, str(device))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "load", load)
+        experiment = Experiment(**{"dataset": "glyphs", "epochs": EPOCHS, "n_train": 128, **options})
+        return train.fit(experiment, "cpu", quiet=True)
+
+
+@pytest.fixture
+def run():
+    return fitted(world="translated42")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The sizes of the figures shown; drawing them must give no warning."""
+    figures = []
+
+    def draw():
+        plt.gcf().canvas.draw()
+        figures.append(plt.gcf())
+        plt.close()
+
+    monkeypatch.setattr(plt, "show", draw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield figures
+    plt.close("all")
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    return shown
+
+
+def colours(count, size=(40, 20)):
+    return [Image.new("RGB", size, (250 - 60 * i, 60 * i, 100)) for i in range(count)]
+
+
+# ---- figures ----
+
+FIGURES = {
+    "images": lambda run: show.images(run.probe["images"][:4] / 255, titles="abcd", suptitle="four"),
+    "one image": lambda run: show.images([torch.rand(5, 5)]),
+    "looks": lambda run: show.looks(
+        run.probe["images"][:3] / 255, run.probe["thetas"][1][:3], run.probe["warped"][1][:3] / 255, "abc"
+    ),
+    "before_after": show.before_after,
+    "before_after, epoch 0": lambda run: show.before_after(run, count=3, epoch=0),
+    "curves": lambda run: show.curves({"stn": run, "again": run}),
+    "curves of det": lambda run: show.curves({"stn": run}, "det", "zoom"),
+    "confusion": show.confusion,
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES.values(), ids=FIGURES)
+def test_a_figure_is_drawn_once_and_without_warnings(run, drawn, figure):
+    figure(run)
+    assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("epoch, named", [(0, "epoch 0"), (1, "epoch 1"), (-1, "epoch 2")])
+def test_before_after_names_its_epoch(run, drawn, epoch, named):
+    show.before_after(run, count=3, epoch=epoch)
+    assert drawn[0].get_suptitle().endswith(named)
+
+
+@pytest.mark.parametrize("picture", [show.frames, show.filmstrip, show.before_after, player.play])
+def test_a_net_without_looks_is_refused_by_name(picture):
+    with pytest.raises(ValueError, match="convnet has no looks"):
+        picture(fitted(model="convnet"))
+
+
+@pytest.mark.parametrize("normalize", ["before", "after", "none"])
+@pytest.mark.parametrize("padding", ["background", "zeros"])
+def test_before_training_the_warped_picture_is_the_input_whatever_the_normalization(normalize, padding):
+    probe = fitted(normalize=normalize, padding=padding, epochs=0).probe
+    difference = probe["warped"][0].int() - probe["images"].int()
+    assert probe["images"].max() > 100
+    assert difference.abs().max() <= 1
+
+
+# ---- frames, film strip, GIF ----
+
+
+def test_there_is_a_frame_before_training_and_one_an_epoch_all_of_one_size(run):
+    pictures = show.frames(run, count=4)
+    assert len(pictures) == EPOCHS + 1
+    assert len({picture.size for picture in pictures}) == 1
+    assert len({picture.tobytes() for picture in pictures}) == EPOCHS + 1
+
+
+def test_a_frames_heading_tells_its_own_epochs_score(run):
+    run_scores = run.history["val_top1"]
+    assert show.epoch_label(run, 0).endswith("epoch 0   before training")
+    for epoch, score in enumerate(run_scores, 1):
+        assert show.epoch_label(run, epoch).endswith(f"epoch {epoch}   {100 * score:.1f} % right")
+
+
+@pytest.mark.parametrize("rows, epochs", [(2, 2), (3, 3), (5, 3)])
+def test_a_filmstrip_has_the_input_and_at_most_the_rows_asked_for(run, rows, epochs):
+    strip, frame = show.filmstrip(run, 4, rows), show.frames(run, 4)[0]
+    assert strip.width == frame.width
+    assert (strip.height - frame.height) / (show.TILE + show.GAP) == 1 + epochs - 2  # a frame has two rows
+
+
+def test_the_first_digits_shown_are_one_of_each_class(run):
+    probe, chosen = show._shown(run, 10)
+    assert probe["labels"][chosen].tolist() == list(range(10))
+
+
+def test_a_gif_turns_for_ever_at_the_times_asked_for_and_stays_on_the_last(tmp_path):
+    path = tmp_path / "new folder" / "a.gif"
+    size = show.encode_gif(colours(4), path, milliseconds=300, limit=20_000)
+    with Image.open(path) as gif:
+        durations = [gif.seek(i) or gif.info["duration"] for i in range(gif.n_frames)]
+        assert gif.info["loop"] == 0
+    assert durations == [300, 300, 300, 1200]
+    assert size == path.stat().st_size <= 20_000
+
+
+def test_a_gifs_frames_are_the_pictures_in_order(tmp_path):
+    show.encode_gif(colours(4), tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as gif:
+        for i, picture in enumerate(colours(4)):
+            gif.seek(i)
+            assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - np.asarray(picture)).max() <= 4
+
+
+def test_a_gif_too_large_is_refused_and_no_file_is_left(tmp_path):
+    with pytest.raises(ValueError, match="more than 100"):
+        show.encode_gif(colours(4), tmp_path / "a.gif", limit=100)
+    assert not list(tmp_path.iterdir())
+
+
+def test_gif_shows_the_file_as_data_and_a_still_filmstrip_beside_it(run, tmp_path, displayed):
+    show.gif(run, tmp_path / "a.gif", count=4)
+    moving, still = displayed
+    uri = re.search(r'src="data:image/gif;base64,([^"]+)"', moving.data)[1]
+    assert base64.b64decode(uri) == (tmp_path / "a.gif").read_bytes()
+    assert Image.open(io.BytesIO(still.data)).size == show.filmstrip(run, 4).size
+
+
+# ---- the player without a kernel ----
+
+
+def embedded(page):
+    return [base64.b64decode(uri) for uri in re.findall(r"data:image/\w+;base64,([A-Za-z0-9+/=]+)", page)]
+
+
+@pytest.fixture
+def page():
+    return player.player_html(colours(3), ["a", "b", "c"], still=Image.new("RGB", (44, 22), "red"))
+
+
+def test_the_page_holds_the_still_and_every_frame_in_order(page):
+    pictures = [Image.open(io.BytesIO(content)).convert("RGB") for content in embedded(page)]
+    assert [picture.size for picture in pictures] == [(44, 22)] + [(40, 20)] * 3
+    for picture, wanted in zip(pictures[1:], colours(3)):
+        assert np.abs(np.asarray(picture).astype(int) - np.asarray(wanted)).max() <= 8  # webp
+    assert 'labels = ["a", "b", "c"]' in page
+
+
+def test_the_still_stands_outside_the_script_where_a_reader_without_scripts_sees_it(page):
+    before_script = page.split("<script>")[0]
+    assert len(embedded(before_script)) == 1
+
+
+@pytest.mark.parametrize("kind", ["player", "explorer"])
+def test_a_page_fetches_nothing_and_has_no_gap_in_its_template(page, kind):
+    text = page if kind == "player" else player.explore_html(torch.rand(1, 8, 8))
+    assert not re.search(r"https?:|//[a-z]+\.|@import|src=\"(?!data:)", text)
+    assert not re.search(r"__[A-Z]+__", text)
+
+
+def test_equal_players_are_equal_text_and_different_ones_have_different_ids(page):
+    again = player.player_html(colours(3), ["a", "b", "c"], still=Image.new("RGB", (44, 22), "red"))
+    other = player.player_html(colours(3), ["a", "b", "d"], still=Image.new("RGB", (44, 22), "red"))
+    assert again == page
+    assert len({re.search(r'id="(stn-\w+)"', text)[1] for text in (page, other)}) == 2
+
+
+@pytest.mark.parametrize("count, labels", [(3, ["a", "b"]), (0, [])])
+def test_pictures_and_labels_that_do_not_match_are_refused(count, labels):
+    with pytest.raises(ValueError, match="expected the same number above 0"):
+        player.player_html(colours(count), labels, still=colours(1)[0])
+
+
+def test_play_labels_the_frames_from_epoch_0_on(run, displayed):
+    player.play(run, count=2)
+    (shown,) = displayed
+    assert 'labels = ["epoch 0", "epoch 1", "epoch 2"]' in shown.data
+    assert len(embedded(shown.data)) == 1 + EPOCHS + 1
+
+
+# ---- the widgets ----
+
+
+def widgets_of(root, kind):
+    inside = [widget for child in getattr(root, "children", ()) for widget in widgets_of(child, kind)]
+    return inside + [root] * isinstance(root, kind)
+
+
+def test_the_sliders_value_chooses_picture_and_label_of_the_widget():
+    root = player.player_widget(colours(3), ["a", "b", "c"])
+    (slider,), (image,) = widgets_of(root, ipywidgets.IntSlider), widgets_of(root, ipywidgets.Image)
+    (button,), (label,) = widgets_of(root, ipywidgets.Play), widgets_of(root, ipywidgets.Label)
+    assert (slider.min, slider.value, slider.max) == (0, 2, 2)
+    for i in (2, 0, 1):
+        slider.value = i
+        assert (image.value, label.value) == (show.encode(colours(3)[i]), "abc"[i])
+        assert button.value == i
+    button.value = 2
+    assert slider.value == 2
+
+
+def test_the_widget_of_a_run_shows_its_frames(run):
+    root = player.play_widget(run, count=2)
+    (image,), (label,) = widgets_of(root, ipywidgets.Image), widgets_of(root, ipywidgets.Label)
+    assert (image.value, label.value) == (show.encode(show.frames(run, 2)[-1]), f"epoch {EPOCHS}")
+
+
+@pytest.mark.parametrize("name, value", [("angle", 90), ("scale", 0.5), ("shift_x", 0.3), ("shift_y", -1), ("shear", 1)])
+def test_every_slider_of_the_explorer_moves_picture_and_matrix(name, value):
+    root = player.explore_widget(torch.rand(1, 8, 8))
+    sliders = {slider.description: slider for slider in widgets_of(root, ipywidgets.FloatSlider)}
+    (picture,), (matrix,) = widgets_of(root, ipywidgets.Image), widgets_of(root, ipywidgets.HTML)
+    before = picture.value
+    sliders[name].value = value
+    assert picture.value != before
+    theta = [float(number) for number in re.findall(r"[+-]\d\.\d\d", matrix.value)]
+    assert theta == pytest.approx(affine(**{name: float(value)}).flatten().tolist(), abs=0.0051)
