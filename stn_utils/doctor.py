@@ -67,5 +67,6 @@ def check_machine():
             print(f"{'OK':<6} {part:<12} {check()}")
         except Exception as problem:  # whatever fails on a reader's machine is the answer, not a traceback
             well = False
-            print(f"{'TO DO':<6} {part:<12} {problem}")
+            first = (str(problem) or type(problem).__name__).splitlines()[0]
+            print(f"{'TO DO':<6} {part:<12} {first}")
     return well

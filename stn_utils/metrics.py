@@ -18,9 +18,14 @@ def confusion(predictions, labels, classes=10):
 
 
 def interval(values, level=0.95):
-    """Mean and half-width of the t-interval over values, one per seed; half-width None for a single value."""
+    """Mean and half-width of the t-interval over values, one per seed; half-width None for a single value.
+
+    Raises ValueError if there are none.
+    """
     from scipy import stats
 
+    if not len(values):
+        raise ValueError("values: expected at least one, got none.")
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, None
@@ -28,12 +33,26 @@ def interval(values, level=0.95):
     return mean, float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
 
 
-def compare(ours, theirs, level=0.95):
-    """Mean and half-width of the difference ours - theirs over paired seeds, each a dict {seed: value}.
+def differences(ours, theirs):
+    """The differences ours - theirs over paired seeds, each a dict {seed: value}.
 
     Raises ValueError, naming them, for seeds that only one side has.
     """
     lonely = sorted(set(ours) ^ set(theirs))
     if lonely:
         raise ValueError(f"paired comparison: seeds {lonely} are on one side only.")
-    return interval([ours[seed] - theirs[seed] for seed in sorted(ours)], level)
+    return [ours[seed] - theirs[seed] for seed in sorted(ours)]
+
+
+def compare(ours, theirs, level=0.95):
+    """Mean and half-width of the t-interval of `differences`."""
+    return interval(differences(ours, theirs), level)
+
+
+def holm(p_values):
+    """Holm's adjusted p values, in the order given: below 0.05, a contrast stands among all that were asked."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted

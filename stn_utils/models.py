@@ -96,7 +96,7 @@ def build(experiment, spec):
         localization = localization_net(channels, canvas)
         transformer = SpatialTransformer(localization, (view, view), experiment.padding, background)
     elif view != canvas:
-        transformer = SpatialTransformer(StandStill(), (view, view))
+        transformer = SpatialTransformer(StandStill(), (view, view), "border")
     else:
         transformer = nn.Identity()
     classifier = classifier_net(channels, view, spec["classes"])

@@ -107,7 +107,7 @@ def explore_widget(image):
         ipywidgets.FloatSlider(description=name, min=low, max=high, value=start, step=step)
         for name, low, high, start, step in SLIDERS
     ]
-    picture, matrix = ipywidgets.Image(format="png"), ipywidgets.HTML()
+    picture, matrix = ipywidgets.Image(format="png", width=560), ipywidgets.HTML()
 
     def update(_=None):
         theta = affine(*(slider.value for slider in sliders))

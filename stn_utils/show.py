@@ -296,4 +296,4 @@ def gif(run, path, count=DIGITS_SHOWN, limit=250_000):
     encode_gif(frames(run, count), path, limit=limit)
     alt = f"{run.title}: the warp of {count} digits, epoch by epoch"
     display(HTML(f'<img alt="{alt}" src="{data_uri(Path(path).read_bytes(), "gif")}">'))
-    display(Image(encode(filmstrip(run, count)), alt=f"Film strip. {alt}"))
+    display(Image(encode(filmstrip(run, count)), metadata={"alt": f"Film strip. {alt}"}))  # IPython 7 has no alt=

@@ -123,11 +123,13 @@ def run_missing(study, rows=None, seeds=None, device=None):
         if (row, seed) not in study.missing(seeds=seeds):
             continue  # another process finished it meanwhile
         experiment = study.rows[row].but(seed=seed)
+        world = load_world(experiment.dataset, experiment.world, experiment.replica)
+        if world.dataset != experiment.dataset:
+            raise ValueError(f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it: no record is made.")
         run = fit(experiment, device, quiet=True)
         if run.test is None:
             break  # interrupted
-        labels = load_world(experiment.dataset, experiment.world, experiment.replica).test.labels
-        append(study.path, to_record(study, row, run, labels))
+        append(study.path, to_record(study, row, run, world.test.labels))
         print(f"{study.name}  {row}  seed {seed}  test top-1 {100 * run.test['top1']:.2f} %", flush=True)
 
 
@@ -137,7 +139,10 @@ def _percent(values):
 
 
 def table(study):
-    """The study as text: test top-1 in percent with 95 % t-intervals over seeds, then the paired contrasts."""
+    """The study as text: test top-1 in percent with 95 % t-intervals over seeds, then the contrasts.
+
+    Contrasts are paired by seed; their p values are those of the t-test, after Holm.
+    """
     by_row = {row: {} for row in study.rows}
     for record in study.records():
         by_row[record["row"]][record["seed"]] = record["result"]
@@ -150,10 +155,19 @@ def table(study):
             continue
         parameters = next(iter(results.values()))["parameters"]
         lines.append(f"{row:<{width}}{len(scores):>5}  {_percent(scores):<15}{100 * min(scores):>7.2f}{parameters:>12,}")
+    return "\n".join(lines + _contrast_lines(study, by_row))
+
+
+def _contrast_lines(study, by_row):
+    """The plan's contrasts over the seeds that both rows have, with p values corrected for asking several."""
+    from scipy import stats
+
+    lines, p_values = [], []
     for ours, theirs in study.contrasts:
         shared = sorted(by_row[ours].keys() & by_row[theirs].keys())
         if len(shared) > 1:
             pair = [{seed: 100 * by_row[row][seed]["test_top1"] for seed in shared} for row in (ours, theirs)]
             mean, half = metrics.compare(*pair)
             lines.append(f"{ours} minus {theirs}: {mean:+.2f} ± {half:.2f} points, {len(shared)} paired seeds")
-    return "\n".join(lines)
+            p_values.append(float(stats.ttest_1samp(metrics.differences(*pair), 0).pvalue))
+    return [f"{line}, p {p:.4f}" for line, p in zip(lines, metrics.holm(p_values))]

@@ -1,5 +1,6 @@
 """fit(experiment) -> Run: the whole training set on the device, one short loop, no waiting inside an epoch."""
 
+import copy
 import time
 
 import torch
@@ -112,7 +113,7 @@ def _go_on(experiment, folder):
 def _keep(run, model, optimizer, folder):
     """Take the network and the optimizer into the Run, and the Run to the disk."""
     run.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-    run.optimizer = optimizer.state_dict()
+    run.optimizer = copy.deepcopy(optimizer.state_dict())  # the live one goes on changing in the next epoch
     if folder:
         run.save(folder)
 
@@ -148,7 +149,7 @@ def fit(experiment, device=None, folder=None, quiet=False):
         optimizer = make_optimizer(model, experiment)
         if resuming:
             model.load_state_dict(run.weights)
-            optimizer.load_state_dict(run.optimizer)
+            optimizer.load_state_dict(copy.deepcopy(run.optimizer))  # it would train on in the Run's own tensors
         else:
             _watch(model, run.probe, device)
             _keep(run, model, optimizer, folder)

@@ -30,7 +30,7 @@ def affine(angle=0.0, scale=1.0, shift_x=0.0, shift_y=0.0, shear=0.0):
     On images that are not square, turn in pixels instead: see `from_pixels`.
     """
     numbers = (angle, scale, shift_x, shift_y, shear)
-    like = next((n for n in numbers if torch.is_tensor(n)), torch.zeros(1))
+    like = next((n for n in numbers if torch.is_tensor(n) and n.is_floating_point()), torch.zeros(1))
     angle, scale, shift_x, shift_y, shear = torch.broadcast_tensors(
         *(torch.as_tensor(n, dtype=like.dtype, device=like.device).reshape(-1) for n in numbers)
     )

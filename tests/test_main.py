@@ -1,9 +1,11 @@
 """python -m stn_utils: an answer or one line that says what is wrong, never a traceback."""
 
+import types
 import warnings
 
 import pytest
 
+import stn_utils.data
 from stn_utils import __main__ as command
 from stn_utils import doctor
 from stn_utils import study as studies
@@ -40,7 +42,8 @@ def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(argumen
     assert not output.out
 
 
-def test_an_absent_device_ends_with_2_and_one_line_that_names_it(capsys):
+def test_an_absent_device_ends_with_2_and_one_line_that_names_it(capsys, monkeypatch):
+    monkeypatch.setattr(stn_utils.data, "load", lambda dataset, *_: types.SimpleNamespace(dataset=dataset))
     assert command.main(["study", "vanilla", "--seeds", "1000", "--device", "tpu"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "'tpu'" in line
@@ -85,7 +88,6 @@ def test_study_hands_its_flags_on(monkeypatch):
     monkeypatch.setattr(studies, "run_missing", lambda study, *arguments: seen.append((study.name, *arguments)))
     assert command.main(["study", "vanilla", "--rows", "clean-stn", "--seeds", "2", "--device", "cpu"]) == 0
     assert seen == [("vanilla", ["clean-stn"], 2, "cpu")]
-
 
 
 def test_doctor_prints_one_line_a_part(capsys):

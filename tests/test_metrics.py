@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from stn_utils.metrics import compare, confusion, interval, top1
+from stn_utils.metrics import compare, confusion, holm, interval, top1
 
 LABELS = torch.tensor([0, 0, 0, 1, 2, 2, 1, 0])
 
@@ -78,7 +78,13 @@ def test_compare_refuses_lonely_seeds_of_either_side_and_names_them():
         compare({1: 0.9, 2: 0.9}, {2: 0.8, 4: 0.8})
 
 
-@pytest.mark.parametrize("nothing", [lambda: interval([]), lambda: compare({}, {})])
-def test_intervals_over_no_seeds_raise_value_error(nothing):
+@pytest.mark.parametrize("call, nothing", [(interval, [[]]), (compare, [{}, {}])], ids=["interval", "compare"])
+def test_no_seeds_at_all_raise_value_error(call, nothing):
     with pytest.raises(ValueError):
-        nothing()
+        call(*nothing)
+
+
+def test_holm_agrees_with_the_textbook_example_and_keeps_the_order_given():
+    # Four p values by hand: 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04 x 1 raised to the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.5]) == [1.0, 1.0] and holm([]) == []

@@ -13,6 +13,7 @@ from stn_utils import study as studies
 from stn_utils import train
 from stn_utils.data.glyphs import glyphs
 from stn_utils.data.worlds import make_world
+from stn_utils.experiment import Experiment
 from stn_utils.study import append, pack, run_missing, table, to_record, unpack
 
 PLAN = {
@@ -26,7 +27,7 @@ PLAN = {
 
 
 def write_plan(folder, **changes):
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({**PLAN, **changes}))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
     return folder
 
 
@@ -173,8 +174,21 @@ def test_a_contrast_is_paired_over_the_seeds_both_rows_have(tiny):
     write_records(tiny, {"stn": {**SCORES["stn"], 1003: 0.1}, "cnn": SCORES["cnn"]})
     pair = [[100 * score for score in SCORES[row].values()] for row in ("stn", "cnn")]
     low, high = stats.ttest_rel(*pair).confidence_interval(0.95)
-    wanted = f"stn minus cnn: {(low + high) / 2:+.2f} ± {(high - low) / 2:.2f} points, 3 paired seeds"
+    wanted = f"stn minus cnn: {(low + high) / 2:+.2f} ± {(high - low) / 2:.2f} points, 3 paired seeds, "
+    wanted += f"p {stats.ttest_rel(*pair).pvalue:.4f}"
     assert line_of(table(tiny), "stn minus") == wanted
+
+
+def test_the_p_values_of_several_contrasts_are_corrected_after_holm(tmp_path):
+    rows = {name: {"seed": 0} for name in ("a", "b", "c")}
+    plan = studies.load("tiny", write_plan(tmp_path, rows=rows, contrasts=[["a", "b"], ["a", "c"]]))
+    scores = {"a": [0.98, 0.97, 0.99], "b": [0.96, 0.965, 0.95], "c": [0.97, 0.96, 0.981]}
+    write_records(plan, {row: dict(zip((1000, 1001, 1002), values)) for row, values in scores.items()})
+    raw = {row: stats.ttest_rel(scores["a"], scores[row]).pvalue for row in "bc"}
+    assert raw["c"] < raw["b"]
+    wanted = {"c": 2 * raw["c"], "b": max(2 * raw["c"], raw["b"])}
+    for row, p in wanted.items():
+        assert line_of(table(plan), f"a minus {row}").endswith(f", p {p:.4f}")
 
 
 def test_one_seed_has_no_interval_and_an_empty_row_says_so(tiny):
@@ -223,6 +237,15 @@ def test_an_interrupted_run_leaves_no_record_and_ends_the_study(tiny, tiny_data,
     assert tiny.records() == []
 
 
+def test_glyphs_that_stand_in_for_the_data_make_no_record(tmp_path, monkeypatch):
+    plan = studies.load("tiny", write_plan(tmp_path, common={"dataset": "mnist", "epochs": 0}))
+    for room in (train, stn_utils.data):
+        monkeypatch.setattr(room, "load", lambda dataset, *rest: tiny_load("glyphs"))
+    with pytest.raises(ValueError, match="glyphs stand in for it"):
+        run_missing(plan, device="cpu")
+    assert not plan.path.exists()
+
+
 # ---- what is shipped ----
 
 FIELDS = {"study", "row", "seed", "experiment", "history", "result", "provenance"}
@@ -250,7 +273,7 @@ def test_shipped_records_are_those_of_the_plan_and_count_their_right_answers(nam
     for record in records:
         assert FIELDS <= record.keys() and HISTORY <= record["history"].keys() and RESULT <= record["result"].keys()
         assert record["study"] == name and record["seed"] >= plan.first_seed
-        assert record["experiment"] == plan.rows[record["row"]].but(seed=record["seed"]).model_dump()
+        assert Experiment(**record["experiment"]) == plan.rows[record["row"]].but(seed=record["seed"])
         assert {len(values) for values in record["history"].values()} == {record["experiment"]["epochs"]}
         correct = unpack(record["result"]["correct"], 10_000)
         assert record["result"]["test_top1"] == pytest.approx(correct.mean(), abs=1e-6)

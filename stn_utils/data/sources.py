@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import http.client
 import io
 import os
 import shutil
@@ -10,6 +11,7 @@ import tarfile
 import tempfile
 import urllib.request
 import warnings
+import zlib
 from pathlib import Path
 
 import torch
@@ -30,6 +32,7 @@ LICENCE = {
     "glyphs": "drawn here from the fonts that come with matplotlib",
 }
 TIMEOUT = 4  # seconds a mirror may stay silent: behind a closed network the next source gets its turn soon
+BAD_GZIP = (OSError, EOFError, zlib.error)  # what gzip.decompress raises; OSError also covers the network's
 
 
 class DataUnavailable(RuntimeError):
@@ -59,12 +62,15 @@ def _from_folder(dataset, folder):
             path = packed
         try:
             content = path.read_bytes()
-            if path is packed:
-                content = gzip.decompress(content)
         except FileNotFoundError:
             raise DataUnavailable(f"{path} is not there") from None
-        except (OSError, EOFError) as error:
+        except OSError as error:
             raise DataUnavailable(f"{path} cannot be read: {error}") from None
+        if path is packed:
+            try:
+                content = gzip.decompress(content)
+            except BAD_GZIP as error:
+                raise DataUnavailable(f"{path} is truncated or altered ({error}); delete it") from None
         fault = _fault(dataset, name, content)
         if fault:
             raise DataUnavailable(f"{path} is {fault}; delete it")
@@ -96,7 +102,7 @@ def _from_mirrors(dataset):
                 with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as answer:
                     found[name] = gzip.decompress(answer.read())
             return found
-        except (OSError, EOFError) as error:
+        except (*BAD_GZIP, http.client.HTTPException) as error:
             reasons.append(f"{mirror}: {error}")
     raise DataUnavailable("; ".join(reasons))
 
@@ -125,7 +131,7 @@ def _from_debian(dataset):
     folder = Path("/usr/share/datasets/fashion-mnist")
     try:
         return {name: gzip.decompress((folder / f"{name}.gz").read_bytes()) for name in FILES}
-    except (OSError, EOFError) as error:
+    except BAD_GZIP as error:
         raise DataUnavailable(f"package dataset-fashion-mnist: {error}") from None
 
 
@@ -178,7 +184,7 @@ def find(dataset):
     raise DataUnavailable(
         f"{dataset} was found nowhere. Tried:\n  - " + "\n  - ".join(tried) + "\nPut the four raw files into "
         f"{cache_folder() / FOLDER[dataset] / 'raw'}, or set STN_DATA to a folder that has {FOLDER[dataset]}/raw; "
-        'or use dataset "glyphs", digits drawn from fonts, which needs no download.'
+        'or use dataset "glyphs", digits drawn from fonts, which needs no download (STN_FALLBACK=glyphs: everywhere).'
     )
 
 

@@ -1,0 +1,223 @@
+"""Models: sizes, the PyTorch tutorial's net by hand, identity at the start, every documented choice runs."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stn_utils.data import WORLDS
+from stn_utils.experiment import Experiment, choices
+from stn_utils.models import StandStill, build, count_parameters
+from stn_utils.warp import identity
+
+MEAN, STD = 0.1307, 0.3081
+
+
+def spec(world="clean28", channels=1, **changes):
+    """What a World would say of itself; no images needed."""
+    sides = {key: WORLDS[world][key] for key in ("canvas", "view")}
+    values = dict(background=[0.0] * channels, mean=[MEAN] * channels, std=[STD] * channels)
+    return {**dict(channels=channels, classes=10), **sides, **values, **changes}
+
+
+def make(world="clean28", **fields):
+    torch.manual_seed(0)
+    return build(Experiment(world=world, **fields), spec(world))
+
+
+def batch(world="clean28", count=6, channels=1):
+    random = torch.Generator().manual_seed(1)
+    side = WORLDS[world]["canvas"]
+    return torch.rand(count, channels, side, side, generator=random), torch.arange(count) % 10
+
+
+def move_the_window(net):
+    """Give the last layer of the localization net weights, so that theta differs from image to image."""
+    torch.manual_seed(2)
+    nn.init.normal_(net.transformer.localization[-1].weight, std=0.3)
+    return net
+
+
+@pytest.mark.parametrize("model, count", [("stnet", 27_360), ("convnet", 21_840)])
+def test_parameter_counts_on_clean28(model, count):
+    net = make(model=model)
+    assert count_parameters(net) == count
+    net.classifier[0].bias.requires_grad_(False)
+    assert count_parameters(net) == count - 10
+
+
+class Tutorial(nn.Module):
+    """The network of the PyTorch tutorial on spatial transformers, typed from its page."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
+        self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
+        self.conv2_drop = nn.Dropout2d()
+        self.fc1 = nn.Linear(320, 50)
+        self.fc2 = nn.Linear(50, 10)
+        self.localization = nn.Sequential(
+            nn.Conv2d(1, 8, kernel_size=7), nn.MaxPool2d(2, stride=2), nn.ReLU(True),
+            nn.Conv2d(8, 10, kernel_size=5), nn.MaxPool2d(2, stride=2), nn.ReLU(True),
+        )  # fmt: skip
+        self.fc_loc = nn.Sequential(nn.Linear(10 * 3 * 3, 32), nn.ReLU(True), nn.Linear(32, 3 * 2))
+
+    def stn(self, x):
+        xs = self.localization(x).view(-1, 10 * 3 * 3)
+        theta = self.fc_loc(xs).view(-1, 2, 3)
+        grid = F.affine_grid(theta, x.size(), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+    def forward(self, x):
+        x = self.stn(x)
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(F.max_pool2d(self.conv2_drop(self.conv2(x)), 2))
+        x = x.view(-1, 320)
+        x = F.relu(self.fc1(x))
+        x = F.dropout(x, training=self.training)
+        return F.log_softmax(self.fc2(x), dim=1)
+
+    def layers(self):
+        """Pairs with the layers of the course's net, in its order."""
+        return [self.localization[0], self.localization[3], self.fc_loc[0], self.fc_loc[2],
+                self.conv1, self.conv2, self.fc1, self.fc2]  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_stnet_is_the_tutorials_net_when_given_its_weights(training):
+    ours = move_the_window(make(normalize="before", padding="zeros")).train(training)
+    tutorial = Tutorial().train(training)
+    layers = [m for m in ours.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for theirs, mine in zip(tutorial.layers(), layers, strict=True):
+        theirs.load_state_dict(mine.state_dict())
+    x, y = batch()
+    torch.manual_seed(3)  # the same dropout on both sides
+    loss = ours.loss(x, y)
+    torch.manual_seed(3)
+    expected = F.nll_loss(tutorial((x - MEAN) / STD), y)
+    torch.testing.assert_close(loss, expected)
+    loss.backward(), expected.backward()
+    for theirs, mine in zip(tutorial.layers(), layers, strict=True):
+        torch.testing.assert_close(mine.weight.grad, theirs.weight.grad, atol=1e-5, rtol=1e-4)
+
+
+FIELDS = ("model", "normalize", "padding", "world")
+EVERY_CHOICE = list(itertools.product(*map(choices, FIELDS), (None, 17)))
+
+
+@pytest.mark.parametrize("model, normalize, padding, world, view", EVERY_CHOICE)
+def test_every_choice_runs_and_every_weight_gets_a_gradient_after_one_step(model, normalize, padding, world, view):
+    net = make(world, model=model, normalize=normalize, padding=padding, view=view)
+    x, y = batch(world)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        net.loss(x, y).backward()
+        optimizer.step()
+    dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.count_nonzero()]
+    assert not dead
+    assert net(x).shape == (6, 10)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("view", [16, 28])
+def test_channels_and_classes_come_from_the_spec(model, view):
+    net = build(Experiment(model=model, view=view), spec(channels=3, classes=7))
+    assert net(batch(channels=3)[0]).shape == (6, 7)
+
+
+@pytest.mark.parametrize("normalize", choices("normalize"))
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_picture_at_the_start_is_the_input_with_normalization_undone(model, normalize, channels):
+    known = spec(channels=channels, mean=[0.1, 0.5, 0.3][:channels], std=[0.3, 0.2, 0.7][:channels])
+    net = build(Experiment(model=model, normalize=normalize), known)
+    x, _ = batch(channels=channels)
+    torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("normalize", ["before", "after"])
+def test_the_classifier_gets_normalized_pictures(normalize):
+    net = make(normalize=normalize)
+    seen = []
+    net.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x, _ = batch()
+    net(x)
+    torch.testing.assert_close(seen[0], (x - MEAN) / STD, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("normalize", choices("normalize"))
+def test_background_padding_is_the_worlds_background_in_the_picture(normalize):
+    net = build(Experiment(normalize=normalize, padding="background"), spec(background=[0.2]))
+    with torch.no_grad():
+        net.transformer.localization[-1].bias[2] = 9.0  # look far to the right: nothing but padding
+    torch.testing.assert_close(net.picture(batch()[0]), torch.full((6, 1, 28, 28), 0.2), atol=1e-6, rtol=0)
+
+
+def test_zero_padding_after_normalization_is_grey_before_it_is_black():
+    for normalize, value in [("before", MEAN), ("after", 0.0)]:
+        net = make(normalize=normalize, padding="zeros")
+        with torch.no_grad():
+            net.transformer.localization[-1].bias[2] = 9.0
+        torch.testing.assert_close(net.picture(batch()[0]), torch.full((6, 1, 28, 28), value), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("world", choices("world"))
+def test_looks_are_identity_at_the_start_for_any_input(world):
+    looks = make(world).looks(batch(world)[0] * 100 - 50)
+    assert len(looks) == 1
+    assert torch.equal(looks[0], identity(6))
+
+
+@pytest.mark.parametrize("world", choices("world"))
+def test_looks_of_a_convnet_are_empty(world):
+    assert make(world, model="convnet").looks(batch(world)[0]) == []
+
+
+@pytest.mark.parametrize("normalize", choices("normalize"))
+def test_looks_are_the_thetas_that_made_the_picture(normalize):
+    net = move_the_window(make("translated42", normalize=normalize, padding="border")).eval()
+    x, _ = batch("translated42")
+    (theta,) = net.looks(x)
+    assert not torch.allclose(theta[0], theta[1])
+    grid = F.affine_grid(theta, (6, 1, 28, 28), align_corners=False)
+    by_hand = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    torch.testing.assert_close(net.picture(x), by_hand, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_two_eval_passes_agree_and_two_training_passes_do_not(model):
+    net = make("translated42", model=model)
+    x, _ = batch("translated42")
+    net.eval()
+    assert torch.equal(net(x), net(x))
+    net.train()
+    assert not torch.equal(net(x), net(x))
+
+
+@pytest.mark.parametrize("normalize", choices("normalize"))
+@pytest.mark.parametrize(
+    "world, view",
+    [
+        ("translated42", 28),
+        ("clean28", 17),
+        ("clean28", 40),
+    ],
+)
+def test_a_convnet_with_another_view_sees_the_whole_picture_resized(world, view, normalize):
+    net = make(world, model="convnet", view=view, normalize=normalize)
+    x, _ = batch(world)
+    resized = F.interpolate(x, (view, view), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(net.picture(x), resized, atol=2e-4, rtol=0)
+
+
+def test_standing_still_answers_identity_in_the_type_and_place_of_its_input():
+    answer = StandStill()(torch.zeros(3, 2, 5, 9, dtype=torch.float64, device="meta"))
+    assert (answer.shape, answer.dtype, answer.device.type) == ((3, 6), torch.float64, "meta")
+
+
+def test_same_seed_same_weights():
+    first, second = make().state_dict(), make().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
