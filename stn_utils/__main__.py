@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from pydantic import ValidationError
+
 from . import study as studies
 from .data import DATASETS, DataUnavailable, sources
 from .doctor import check_machine
@@ -48,7 +50,7 @@ def main(argv=None):
 
     sub = commands.add_parser("study", help=study.__doc__, description=study.__doc__)
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
-    sub.add_argument("--seeds", type=int, help="how many seeds; default: the plan's")
+    sub.add_argument("--seeds", type=int, choices=range(1, 1001), metavar="N", help="how many seeds; default: the plan's")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
     sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     sub.add_argument("--show", action="store_true", help="only print the table")
@@ -62,6 +64,8 @@ def main(argv=None):
     try:
         return arguments.call(arguments)
     except (ValueError, DataUnavailable) as error:
+        if isinstance(error, ValidationError):  # pydantic's own text has three lines a fault
+            error = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output, `head` say, has closed

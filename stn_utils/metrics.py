@@ -6,9 +6,10 @@ import torch
 
 
 def top1(predictions, labels):
-    """Share of right answers; both (N,). Raises ValueError if they are empty or of different lengths."""
-    if len(predictions) != len(labels) or not len(labels):
-        raise ValueError(f"predictions and labels: expected the same length above 0, got {len(predictions)} and {len(labels)}.")
+    """Share of right answers; both (N,). Raises ValueError if they are empty or of different shapes."""
+    if predictions.shape != labels.shape or not len(labels):
+        shapes = f"{tuple(predictions.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"predictions and labels: expected the same length above 0, got shapes {shapes}.")
     return (predictions == labels).float().mean().item()
 
 

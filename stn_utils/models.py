@@ -85,7 +85,6 @@ def build(experiment, spec):
     """Build the network of an Experiment for the images that `spec` (a World's) describes.
 
     Without a transformer, a classifier smaller than the canvas gets the whole picture, resized.
-    Raises ValueError if the view is too small for the two convolutions.
     """
     channels, canvas = spec["channels"], spec["canvas"]
     view = experiment.view or spec["view"]

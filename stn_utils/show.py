@@ -20,7 +20,8 @@ WIDTH = 9  # inches, every figure
 DIGITS_SHOWN = 10
 
 plt.rcParams.update({
-    "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "figure.dpi": 90, "figure.constrained_layout.use": True,
+    "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "figure.dpi": 90, "figure.titlesize": 11,
+    "figure.constrained_layout.use": True, "figure.constrained_layout.h_pad": 0.07,
     "axes.prop_cycle": plt.cycler(color=[WINDOW, OTHER, THIRD, INK]), "axes.edgecolor": INK, "axes.labelcolor": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e9ecef",
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10, "font.size": 10,
@@ -118,7 +119,9 @@ def curves(runs, name="top1", title=None):
     """History of several Runs {label: Run}: `top1`, `loss`, or any other entry, over epochs."""
     _, ax = plt.subplots(figsize=(WIDTH * 0.7, 3))
     for label, run in runs.items():
-        key = next(k for k in (f"val_{name}", f"test_{name}", name) if k in run.history)
+        key = next((k for k in (f"val_{name}", f"test_{name}", name) if k in run.history), None)
+        if key is None:
+            raise ValueError(f"{label} has no {name!r} in its history: {', '.join(run.history)}.")
         values = np.array(run.history[key], dtype=float)
         ax.plot(run.history["epoch"], 100 * values if name == "top1" else values, "o-", markersize=4, label=label)
         ax.set(xlabel="epoch", ylabel=f"{key.split('_')[0]} top-1, %" if name == "top1" else key.replace("_", " "))
@@ -130,6 +133,8 @@ def curves(runs, name="top1", title=None):
 
 def confusion(run):
     """The test confusion matrix of a Run: rows true, columns answered; colour shows the mistakes alone."""
+    if run.test is None:
+        raise ValueError(f"{run.title}: this Run is not finished, it has no test result.")
     counts = run.test["confusion"].numpy()
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     _, ax = plt.subplots(figsize=(WIDTH * 0.5, WIDTH * 0.5))

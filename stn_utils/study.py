@@ -62,6 +62,8 @@ def load(name, folder=FOLDER):
     one_of("study", name, plans(folder))
     plan = yaml.safe_load((Path(folder) / f"{name}.yaml").read_text())
     common = plan.pop("common", {})
+    for row in {row for pair in plan["contrasts"] for row in pair}:
+        one_of("row in a contrast", row, list(plan["rows"]))
     plan["rows"] = {row: Experiment(**{**common, **fields}) for row, fields in plan["rows"].items()}
     return Study(name=name, folder=Path(folder), **plan)
 
@@ -103,7 +105,10 @@ def to_record(study, row, run, labels):
 
 
 def append(path, record):
-    """Add one line, whole: a single write to a file opened for appending. A cut-off last line is closed first."""
+    """Add one line, whole: a single write to a file opened for appending.
+
+    Raises ValueError, and writes nothing, if the last line is cut short.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:
         cut = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"

@@ -21,8 +21,13 @@ def test_top1_of_all_right_is_one():
 
 @pytest.mark.parametrize("predictions, labels", [(0, 0), (3, 2), (0, 2), (2, 0)])
 def test_top1_refuses_empty_or_mismatched_and_says_the_lengths(predictions, labels):
-    with pytest.raises(ValueError, match=f"got {predictions} and {labels}"):
+    with pytest.raises(ValueError, match=rf"got shapes \({predictions},\) and \({labels},\)"):
         top1(torch.zeros(predictions), torch.zeros(labels))
+
+
+def test_top1_does_not_broadcast():
+    with pytest.raises(ValueError, match=r"\(2, 1\) and \(2,\)"):
+        top1(torch.tensor([[0], [1]]), torch.tensor([0, 1]))
 
 
 def test_confusion_has_true_classes_in_rows_and_answers_in_columns():

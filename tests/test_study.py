@@ -84,7 +84,7 @@ def strict(text):
 )
 def test_a_row_that_is_no_experiment_is_named_with_the_nearest(tmp_path, rows, named):
     with pytest.raises(ValueError) as error:
-        studies.load("tiny", write_plan(tmp_path, rows=rows))
+        studies.load("tiny", write_plan(tmp_path, rows=rows, contrasts=[]))
     assert named in str(error.value)
 
 
@@ -93,8 +93,13 @@ def test_an_unknown_study_is_named_with_the_nearest(tmp_path):
         studies.load("tinny", write_plan(tmp_path))
 
 
+def test_a_misspelt_row_in_a_contrast_is_named_before_anything_runs(tmp_path):
+    with pytest.raises(ValueError, match="row in a contrast 'snt'. Did you mean 'stn'"):
+        studies.load("tiny", write_plan(tmp_path, contrasts=[["snt", "cnn"]]))
+
+
 def test_a_rows_own_fields_win_over_the_common_ones(tmp_path):
-    plan = studies.load("tiny", write_plan(tmp_path, rows={"a": {"epochs": 7}}))
+    plan = studies.load("tiny", write_plan(tmp_path, rows={"a": {"epochs": 7}}, contrasts=[]))
     assert (plan.rows["a"].epochs, plan.rows["a"].n_train) == (7, 64)
 
 

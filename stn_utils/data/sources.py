@@ -44,12 +44,16 @@ def cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stn-course"
 
 
-def _fault(dataset, name, content):
-    """What is wrong with the content of a file, or None."""
-    if hashlib.md5(content).hexdigest() == MD5[dataset][name]:
-        return None
-    kind = "all zeros" if not content.strip(b"\0") else f"{len(content):,} bytes with a wrong checksum"
-    return f"truncated or altered ({kind})"
+def _check(dataset, found):
+    """Raise DataUnavailable, naming them, if files {name: content} differ from the published ones."""
+    wrong = []
+    for name, content in found.items():
+        if hashlib.md5(content).hexdigest() != MD5[dataset][name]:
+            zeros = content and not content.strip(b"\0")
+            kind = "all zeros" if zeros else f"{len(content):,} bytes with a wrong checksum"
+            wrong.append(f"{name} is truncated or altered ({kind})")
+    if wrong:
+        raise DataUnavailable("; ".join(wrong))
 
 
 def _from_folder(dataset, folder):
@@ -71,9 +75,10 @@ def _from_folder(dataset, folder):
                 content = gzip.decompress(content)
             except BAD_GZIP as error:
                 raise DataUnavailable(f"{path} is truncated or altered ({error}); delete it") from None
-        fault = _fault(dataset, name, content)
-        if fault:
-            raise DataUnavailable(f"{path} is {fault}; delete it")
+        try:
+            _check(dataset, {name: content})
+        except DataUnavailable as fault:
+            raise DataUnavailable(f"{path.parent}{os.sep}{fault}; delete it") from None
         found[name] = content
     return found
 
@@ -90,10 +95,13 @@ def _from_cache(dataset):
 
 
 def _from_mirrors(dataset):
-    """Download from torchvision's mirrors; the first one that answers serves all files."""
+    """Download from torchvision's mirrors; the first one that has all files right serves them."""
     from .._torchvision import torchvision
 
-    mirrors = getattr(torchvision().datasets, FOLDER[dataset]).mirrors
+    try:
+        mirrors = getattr(torchvision().datasets, FOLDER[dataset]).mirrors
+    except ImportError as error:
+        raise DataUnavailable(f"torchvision cannot be imported: {error}") from None
     reasons = []
     for mirror in mirrors:
         try:
@@ -101,8 +109,9 @@ def _from_mirrors(dataset):
             for name in FILES:
                 with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as answer:
                     found[name] = gzip.decompress(answer.read())
+            _check(dataset, found)
             return found
-        except (*BAD_GZIP, http.client.HTTPException) as error:
+        except (*BAD_GZIP, http.client.HTTPException, DataUnavailable) as error:
             reasons.append(f"{mirror}: {error}")
     raise DataUnavailable("; ".join(reasons))
 
@@ -170,9 +179,7 @@ def find(dataset):
             continue
         try:
             content = read(dataset)
-            faults = [f"{name} is {fault}" for name in FILES if (fault := _fault(dataset, name, content[name]))]
-            if faults:
-                raise DataUnavailable("; ".join(faults))
+            _check(dataset, content)
         except DataUnavailable as reason:
             tried.append(f"{source}: {reason}")
             if "truncated or altered" in str(reason):

@@ -73,7 +73,7 @@ class World:
 
 
 def distort(images, seed, canvas=28, max_angle=0.0, scatter=False):
-    """Turn, then place uint8 images (N, C, h, w) on a canvas; returns (images, poses).
+    """Turn, then place square uint8 images (N, C, side, side) on a canvas; returns (images, poses).
 
     Each is turned by a uniform angle within +-max_angle degrees (Jaderberg's R), and with `scatter` put at a
     uniform whole-pixel place, else in the centre. The same seed gives the same pictures on one machine.
