@@ -17,10 +17,10 @@ def localization_net(channels, size):
     """The PyTorch tutorial's localization net for square images: (B, channels, size, size) -> (B, 6)."""
     side = _after_two_convs(size, 7, 5)
     return nn.Sequential(
-        nn.Conv2d(channels, 8, 7), nn.MaxPool2d(2), nn.ReLU(),
-        nn.Conv2d(8, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(channels, 8, 7), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+        nn.Conv2d(8, 10, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Flatten(),
-        nn.Linear(10 * side * side, 32), nn.ReLU(),
+        nn.Linear(10 * side * side, 32), nn.ReLU(inplace=True),
         start_at_identity(nn.Linear(32, 6)),
     )  # fmt: skip
 
@@ -29,10 +29,10 @@ def classifier_net(channels, size, classes):
     """The PyTorch tutorial's classifier for square images: (B, channels, size, size) -> logits (B, classes)."""
     side = _after_two_convs(size, 5, 5)
     return nn.Sequential(
-        nn.Conv2d(channels, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
-        nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(channels, 10, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+        nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Flatten(),
-        nn.Linear(20 * side * side, 50), nn.ReLU(), nn.Dropout(),
+        nn.Linear(20 * side * side, 50), nn.ReLU(inplace=True), nn.Dropout(),
         nn.Linear(50, classes),
     )  # fmt: skip
 

@@ -72,3 +72,14 @@ def test_torch_and_torchvision_are_pinned_together():
     pins = dict(re.findall(r"^(torch|torchvision)==(\d+\.\d+)\.\d+$", (ROOT / "constraints.txt").read_text(), re.M))
     torch, vision = pins["torch"].split("."), pins["torchvision"].split(".")
     assert int(vision[1]) - int(torch[1]) == 15, "torchvision 0.(n + 15) belongs to torch 2.n"
+
+
+def test_numbers_of_the_readme_table_stand_in_the_study():
+    from stn_utils import study
+
+    printed = study.table(study.load("vanilla"))
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if " ± " in line and line.startswith("|")]
+    assert len(rows) == 4
+    for row in rows:
+        for value in row.split("|")[3:6]:
+            assert value.strip() in printed, value

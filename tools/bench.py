@@ -1,6 +1,7 @@
 """Seconds per epoch of `fit`'s loop against the PyTorch tutorial's own loop, and against the floor.
 
-Three ways to train the tutorial's net, batch 64, SGD 0.01, float32, on 60,000 MNIST images, in alternation:
+Three ways to train the tutorial's net, batch 64, SGD 0.01, float32, on 60,000 MNIST images, in alternation, each side
+in a process of its own:
   tutorial  DataLoader with 4 workers, PIL images, ToTensor and Normalize in Python, as in the PyTorch tutorial
   ours      stn_utils.train.train_epoch: images resident, channels_last on the CPU
   floor     ours without data: the same forward, backward and step on one resident batch, repeated
@@ -8,6 +9,9 @@ No evaluation and no pictures on any side. Seconds on a shared machine say littl
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 import warnings
 
@@ -24,22 +28,14 @@ from stn_utils.train import make_optimizer, pick_device, predict, train_epoch
 TUTORIAL = Experiment(optimizer="sgd", lr=0.01, padding="zeros", replica=True)
 
 
-class PilImages(torch.utils.data.Dataset):
-    """The images as the tutorial's dataset gives them: one PIL image at a time, transformed in Python."""
-
-    def __init__(self, part):
-        from PIL import Image
-
-        transforms = torchvision().transforms
-        self.images, self.labels = part.images[:, 0].cpu().numpy(), part.labels.cpu()
-        self.to_pil = Image.fromarray
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return self.transform(self.to_pil(self.images[index])), int(self.labels[index])
+def tutorial_dataset(part):
+    """torchvision's own MNIST dataset, its __getitem__ and PIL images included, on images that are already here."""
+    vision = torchvision()
+    dataset = vision.datasets.MNIST.__new__(vision.datasets.MNIST)
+    dataset.data, dataset.targets, dataset.target_transform = part.images[:, 0].cpu(), part.labels.cpu(), None
+    steps = [vision.transforms.ToTensor(), vision.transforms.Normalize((0.1307,), (0.3081,))]
+    dataset.transform = vision.transforms.Compose(steps)
+    return dataset
 
 
 def tutorial_epoch(model, optimizer, loader, device):
@@ -75,9 +71,9 @@ def seconds(call, *arguments):
     return time.perf_counter() - began
 
 
-def prepare(world, device, ours):
+def prepare(world, device, ours, seed):
     """A fresh net and optimizer. The tutorial's net gets normalized images, so its own normalization is off."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     experiment = TUTORIAL if ours else TUTORIAL.but(normalize="none")
     model = build(experiment, world.spec).to(device)
     if ours and device.type == "cpu":
@@ -85,38 +81,64 @@ def prepare(world, device, ours):
     return model, make_optimizer(model, experiment)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5, help="alternating repetitions")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def measure(side, seed, threads):
+    """Train one epoch of one side in this process; returns its seconds and test top-1 (and, for ours, the floor)."""
+    torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     device = pick_device()
     world = load("mnist", "clean28", replica=True, device=device)
-    print(f"torch {torch.__version__}, {device}, {arguments.threads} threads, {len(world.train):,} images, batch 64")
-    loader = torch.utils.data.DataLoader(PilImages(world.train), batch_size=64, shuffle=True, num_workers=4)
-    test_x, test_y = world.test.batch(slice(None))
-    against_tutorial, against_floor, scores = [], [], []
-    for pair in range(arguments.pairs):
-        theirs, their_optimizer = prepare(world, device, ours=False)
-        tutorial = seconds(tutorial_epoch, theirs, their_optimizer, loader, device)
-        model, optimizer = prepare(world, device, ours=True)
-        ours = seconds(train_epoch, model, optimizer, world.train, 64)
-        floor = seconds(floor_epoch, *prepare(world, device, ours=True), world.train, 64)
-        theirs.eval()
-        with torch.no_grad():
-            answers = torch.cat([theirs(x).argmax(1) for x in ((test_x - 0.1307) / 0.3081).split(1000)])
-        scores.append((top1(answers, test_y), top1(predict(model, world.test).argmax(1), test_y)))
-        against_tutorial.append(tutorial / ours)
-        against_floor.append(ours / floor)
-        print(f"pair {pair + 1}: tutorial {tutorial:5.1f} s  ours {ours:5.1f} s  floor {floor:5.1f} s  "
-              f"tutorial/ours {tutorial / ours:.2f}  ours/floor {ours / floor:.3f}  "
-              f"top-1 after the epoch {100 * scores[-1][0]:.1f} and {100 * scores[-1][1]:.1f} %", flush=True)  # fmt: skip
-    for name, ratios in (("tutorial / ours", against_tutorial), ("ours / floor", against_floor)):
-        mean, half = interval(ratios)
+    model, optimizer = prepare(world, device, side == "ours", seed)
+    test = world.test
+    if side == "tutorial":
+        loader = torch.utils.data.DataLoader(tutorial_dataset(world.train), batch_size=64, shuffle=True, num_workers=4)
+        result = {"seconds": seconds(tutorial_epoch, model, optimizer, loader, device)}
+        logits = predict(torch.nn.Sequential(Standardize(), model), test)
+    else:
+        result = {"seconds": seconds(train_epoch, model, optimizer, world.train, 64)}
+        logits = predict(model, test)
+        result["floor"] = seconds(floor_epoch, *prepare(world, device, True, seed), world.train, 64)
+    return {**result, "top1": top1(logits.argmax(dim=1), test.labels)}
+
+
+class Standardize(torch.nn.Module):
+    """The tutorial's Normalize, for testing."""
+
+    def forward(self, x):
+        return (x - 0.1307) / 0.3081
+
+
+def in_a_process_of_its_own(side, seed, threads):
+    """Neither side inherits the other's warm caches."""
+    command = [sys.executable, __file__, "--side", side, "--seed", str(seed), "--threads", str(threads)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="alternating repetitions, each with a seed of its own")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--side", choices=("tutorial", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(json.dumps(measure(arguments.side, arguments.seed, arguments.threads)))
+        return
+    print(f"torch {torch.__version__}, {pick_device()}, {arguments.threads} threads, 60,000 images, batch 64")
+    ratios = {"tutorial / ours": [], "ours / floor": [], "top-1, ours minus tutorial, points": []}
+    for seed in range(arguments.pairs):
+        tutorial = in_a_process_of_its_own("tutorial", seed, arguments.threads)
+        ours = in_a_process_of_its_own("ours", seed, arguments.threads)
+        new = (tutorial["seconds"] / ours["seconds"], ours["seconds"] / ours["floor"], 100 * (ours["top1"] - tutorial["top1"]))
+        for values, value in zip(ratios.values(), new):
+            values.append(value)
+        print(f"pair {seed + 1}: tutorial {tutorial['seconds']:5.1f} s  ours {ours['seconds']:5.1f} s  "
+              f"floor {ours['floor']:5.1f} s  tutorial/ours {new[0]:.2f}  ours/floor {new[1]:.3f}  "
+              f"top-1 {100 * tutorial['top1']:.1f} and {100 * ours['top1']:.1f} %", flush=True)  # fmt: skip
+    for name, values in ratios.items():
+        mean, half = interval(values)
         spread = f" ± {half:.2f} (95 %)" if half is not None else ""
-        print(f"{name}: {mean:.2f}{spread}, from {min(ratios):.2f} to {max(ratios):.2f}")
+        print(f"{name}: {mean:.2f}{spread}, from {min(values):.2f} to {max(values):.2f}")
 
 
 if __name__ == "__main__":
