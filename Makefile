@@ -7,7 +7,7 @@ help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 lab: .venv/.ok  ## set up, then open the course in JupyterLab
-	.venv/bin/jupyter lab $(ROOT) notebooks/00_start_here.ipynb
+	.venv/bin/jupyter lab $(ROOT) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: .venv/.ok  ## set up, then run every test; chapters run in fast mode
 	$(PY) -m ruff check .
