@@ -119,6 +119,23 @@ def test_normalise_numbers_cells_and_drops_widget_state():
     assert "widgets" not in made.metadata and list(made.cells[1].outputs[0].data) == ["text/plain"]
 
 
+def test_course_makes_pages_that_ask_nothing_of_the_network(tmp_path, monkeypatch):
+    tools = tool("notebooks")
+    (tmp_path / "notebooks").mkdir()
+    first = "# 00 · Start\n\n**Is it whole?**\n\n![a](../assets/gifs/translated42.gif) $x$ [next](01_next.ipynb)"
+    cells = [nbformat.v4.new_markdown_cell(first), nbformat.v4.new_code_cell("print(6 * 7)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "00_start.ipynb")
+    monkeypatch.setattr(tools, "CHAPTERS", tmp_path / "notebooks")
+    monkeypatch.setattr(tools, "BUILD", tmp_path / "build")
+    assert tools.course() == 0
+    page, index = ((tmp_path / "build" / name).read_text() for name in ("00_start.html", "index.html"))
+    assert ">42\n" in page and 'href="01_next.html"' in page
+    for asked in re.findall(r'(?:src|href)="([^"#]+)"', page + index):
+        if asked != "01_next.html" and not asked.startswith("data:"):
+            assert "://" not in asked and (tmp_path / "build" / asked.split("?")[0]).exists(), asked
+    assert "00 · Start" in index and "Is it whole?" in index
+
+
 def test_address_is_written_and_taken_away_again(tmp_path, monkeypatch):
     address = tool("address")
     for folder in ("notebooks", "assets"):

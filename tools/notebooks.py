@@ -115,8 +115,7 @@ def course():
     shutil.rmtree(BUILD, ignore_errors=True)
     mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
     shutil.copytree(mathjax, BUILD / "mathjax")
-    for folder in ("gifs", "images"):
-        shutil.copytree(ROOT / "assets" / folder, BUILD / "assets" / folder)
+    shutil.copytree(ROOT / "assets", BUILD / "assets", ignore=shutil.ignore_patterns("studies"))
     entries = []
     for path in sorted(CHAPTERS.glob("*.ipynb")):
         notebook = normalise(execute(path))
@@ -126,7 +125,7 @@ def course():
         print(f"{path.stem}.html")
     page = (ROOT / "tools" / "index.html").read_text().replace("__ENTRIES__", "\n".join(entries))
     (BUILD / "index.html").write_text(page)
-    print(f"Open {(BUILD / 'index.html').relative_to(ROOT)} in a browser; it needs no network.")
+    print(f"Open {BUILD.name}/index.html in a browser; it needs no network.")
     return 0
 
 
