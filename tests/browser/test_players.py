@@ -247,6 +247,7 @@ def notebook(lab, chromium):
     page = context.new_page()
     page.goto(lab)
     page.locator(".jp-Notebook .jp-Cell").nth(len(CELLS) - 1).wait_for()
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()  # before it has a kernel, Lab asks which one
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.get_by_text("all cells ran", exact=True).wait_for()
