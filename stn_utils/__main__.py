@@ -5,12 +5,10 @@ import os
 import sys
 import warnings
 
-from pydantic import ValidationError
-
 from . import study as studies
 from .data import DATASETS, DataUnavailable, sources
 from .doctor import check_machine
-from .experiment import one_of
+from .experiment import explain, one_of
 
 
 def data(arguments):
@@ -30,7 +28,7 @@ def study(arguments):
     """Run what a study still lacks, or print its table."""
     chosen = studies.load(arguments.name)
     if not arguments.show:
-        studies.run_missing(chosen, arguments.rows, arguments.seeds, arguments.device)
+        studies.run_missing(chosen, arguments.rows, arguments.seeds, arguments.device, arguments.jobs)
     print(studies.table(chosen))
     return 0
 
@@ -52,6 +50,7 @@ def main(argv=None):
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
     sub.add_argument("--seeds", type=int, choices=range(1, 1001), metavar="N", help="how many seeds; default: the plan's")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
+    sub.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at once; default 1")
     sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     sub.add_argument("--show", action="store_true", help="only print the table")
     sub.set_defaults(call=study)
@@ -63,10 +62,8 @@ def main(argv=None):
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         return arguments.call(arguments)
-    except (ValueError, DataUnavailable) as error:
-        if isinstance(error, ValidationError):  # pydantic's own text has three lines a fault
-            error = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, RuntimeError, DataUnavailable) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output, `head` say, has closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,7 @@ import difflib
 import os
 from typing import Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 def one_of(what, value, valid):
@@ -31,20 +31,29 @@ class Experiment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: Literal["mnist", "fashion-mnist", "glyphs"] = Field("mnist", description="source of the images")
-    world: Literal["clean28", "rotated28", "translated42"] = Field("clean28", description="how the images are distorted")
+    world: Literal["clean28", "rotated28", "translated42", "rts42", "cluttered40", "cluttered60", "s3"] = Field(
+        "clean28", description="how the images are distorted"
+    )
     model: Literal["convnet", "stnet"] = Field("stnet", description="network")
     view: int | None = Field(None, ge=16, description="side in pixels of what the classifier sees; default: the world's")
-    normalize: Literal["before", "after", "none"] = Field("before", description="normalization, relative to the transformer")
+    normalize: Literal["before", "after", "localization", "none"] = Field(
+        "before", description="normalization: before or after the transformer, for its localization net alone, or none"
+    )
+    mean: float | None = Field(None, allow_inf_nan=False, description="what it subtracts; default: the world's mean")
+    std: float | None = Field(None, gt=0, allow_inf_nan=False, description="what it divides by; default: the world's")
     padding: Literal["zeros", "border", "reflection", "background"] = Field(
         "background", description="what the sampler reads outside the image"
     )
     optimizer: Literal["adam", "sgd"] = Field("adam", description="optimizer")
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate of the classifier")
     loc_lr_ratio: float = Field(1.0, ge=0, allow_inf_nan=False, description="localization learning rate / lr")
+    clip: float | None = Field(None, gt=0, description="largest norm of all gradients together; default: no limit")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of SGD; Adam keeps its own and wants 0 here")
     batch_size: int = Field(64, ge=1, description="images per step")
     epochs: int = Field(5, ge=0, description="passes over the training images")
+    give_up: int | None = Field(None, ge=1, description="end after so many epochs in a row with the grid off the image")
     n_train: int | None = Field(None, ge=1, description="training images; default: all")
+    fresh: bool = Field(False, description="distort the training images anew every epoch")
     replica: bool = Field(False, description="repeat a seed project: train on train + validation, follow the test set")
     seed: int = Field(0, ge=0, description="decides weights, order and dropout")
 
@@ -52,10 +61,7 @@ class Experiment(BaseModel):
     @classmethod
     def _names_the_nearest(cls, values):
         for name, value in values.items():
-            one_of("field", name, list(cls.model_fields))
-            kind = cls.model_fields[name].annotation
-            if get_origin(kind) is Literal:
-                one_of(name, value, get_args(kind))
+            check_field(name, value)
         return values
 
     @model_validator(mode="after")
@@ -72,3 +78,23 @@ class Experiment(BaseModel):
 def choices(field):
     """The valid names of an Experiment's field, in the order of their declaration."""
     return get_args(Experiment.model_fields[field].annotation)
+
+
+def check_field(name, value):
+    """Raise a ValueError that names the nearest valid one for an unknown field, or an unknown name as its value."""
+    one_of("field", name, list(Experiment.model_fields))
+    kind = Experiment.model_fields[name].annotation
+    if get_origin(kind) is Literal:
+        one_of(name, value, get_args(kind))
+
+
+def explain(error):
+    """A validation error in one line; pydantic's own text has three lines a fault."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = []
+    for fault in error.errors():
+        where = ".".join(map(str, fault["loc"]))
+        got = f" Got {fault['input']!r}." if where else ""
+        faults.append((f"{where}: " if where else "") + fault["msg"].removeprefix("Value error, ") + got)
+    return "; ".join(faults)

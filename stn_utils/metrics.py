@@ -50,6 +50,26 @@ def compare(ours, theirs, level=0.95):
     return interval(differences(ours, theirs), level)
 
 
+def paired_p(ours, theirs):
+    """p value of the t-test on `differences`; where they are all alike, 1 if they are 0, else 0."""
+    from scipy import stats
+
+    found = differences(ours, theirs)
+    if len(set(found)) == 1:
+        return float(found[0] == 0)
+    return float(stats.ttest_1samp(found, 0).pvalue)
+
+
+def wilson(successes, count, level=0.95):
+    """Wilson's interval (low, high) for a rate; (0, 1) where nothing was counted."""
+    from scipy import stats
+
+    if not count:
+        return 0.0, 1.0
+    interval = stats.binomtest(successes, count).proportion_ci(level, "wilson")
+    return float(interval.low), float(interval.high)
+
+
 def holm(p_values):
     """Holm's adjusted p values, in the order given: below 0.05, a contrast stands among all that were asked."""
     adjusted, largest = [0.0] * len(p_values), 0.0

@@ -44,23 +44,33 @@ class StandStill(nn.Module):
         return identity(len(x), x.device, x.dtype).flatten(1)
 
 
-class Net(nn.Module):
-    """normalize -> transformer -> classifier, with normalization `before` or `after` the transformer, or `none`."""
+class Normalize(nn.Module):
+    """(x - mean) / std per channel; mean and std are lists, one number a channel."""
 
-    def __init__(self, transformer, classifier, normalize, mean, std):
+    def __init__(self, mean, std):
         super().__init__()
-        self.transformer = transformer
-        self.classifier = classifier
-        self.normalize = normalize
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
-    def _prepare(self, x):
-        return (x - self.mean) / self.std if self.normalize == "before" else x
+    def forward(self, x):
+        return (x - self.mean) / self.std
+
+    def undo(self, x):
+        return x * self.std + self.mean
+
+
+class Net(nn.Module):
+    """before -> transformer -> after -> classifier; before and after are a Normalize or nothing."""
+
+    def __init__(self, before, transformer, after, classifier):
+        super().__init__()
+        self.before = before
+        self.transformer = transformer
+        self.after = after
+        self.classifier = classifier
 
     def _view(self, x):
-        x_warped = self.transformer(self._prepare(x))
-        return (x_warped - self.mean) / self.std if self.normalize == "after" else x_warped
+        return self.after(self.transformer(self.before(x)))
 
     def forward(self, x):
         """Images (B, C, H, W) in [0, 1] -> logits (B, classes)."""
@@ -73,12 +83,12 @@ class Net(nn.Module):
     def looks(self, x):
         """The list of theta (B, 2, 3), one per look; empty for a net that cannot move its window."""
         still = isinstance(self.transformer, nn.Identity) or isinstance(self.transformer.localization, StandStill)
-        return [] if still else [self.transformer.theta(self._prepare(x))]
+        return [] if still else [self.transformer.theta(self.before(x))]
 
     def picture(self, x):
         """What the classifier sees (B, C, view, view), normalization undone, so that 0 is black and 1 white again."""
-        view = self._view(x)
-        return view if self.normalize == "none" else view * self.std + self.mean
+        view = self.transformer(self.before(x))
+        return self.before.undo(view) if isinstance(self.before, Normalize) else view
 
 
 def build(experiment, spec):
@@ -88,18 +98,25 @@ def build(experiment, spec):
     """
     channels, canvas = spec["channels"], spec["canvas"]
     view = experiment.view or spec["view"]
-    background = torch.tensor(spec["background"]).view(-1, 1, 1)
-    if experiment.normalize == "before":
-        background = (background - torch.tensor(spec["mean"]).view(-1, 1, 1)) / torch.tensor(spec["std"]).view(-1, 1, 1)
+    mean = spec["mean"] if experiment.mean is None else [experiment.mean] * channels
+    std = spec["std"] if experiment.std is None else [experiment.std] * channels
+
+    def normalize_if(place):
+        return Normalize(mean, std) if experiment.normalize == place else nn.Identity()
+
+    before = normalize_if("before")
     if experiment.model == "stnet":
         localization = localization_net(channels, canvas)
+        if experiment.normalize == "localization":
+            localization.insert(0, Normalize(mean, std))
+        background = before(torch.tensor(spec["background"]).view(-1, 1, 1))
         transformer = SpatialTransformer(localization, (view, view), experiment.padding, background)
     elif view != canvas:
         transformer = SpatialTransformer(StandStill(), (view, view), "border")
     else:
         transformer = nn.Identity()
     classifier = classifier_net(channels, view, spec["classes"])
-    return Net(transformer, classifier, experiment.normalize, spec["mean"], spec["std"])
+    return Net(before, transformer, normalize_if("after"), classifier)
 
 
 def count_parameters(model):

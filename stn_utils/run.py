@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from . import diagnose
 from .experiment import Experiment
 from .models import build
 
@@ -37,6 +38,17 @@ class Run:
     def epochs(self):
         """Number of finished epochs."""
         return len(self.history.get("epoch", []))
+
+    @property
+    def collapse_epoch(self):
+        """The epoch in which the transformer was thrown off the image for good; None if it was not."""
+        return diagnose.collapse_epoch(self.history, self.spec["classes"])
+
+    @property
+    def finished(self):
+        """Whether no epoch is left, or the grid has been off the image for as long as the Experiment bears it."""
+        limit = self.experiment.give_up
+        return self.epochs >= self.experiment.epochs or bool(limit) and diagnose.streak(self.history) >= limit
 
     def model(self):
         """The network as trained, on the CPU, in evaluation mode."""

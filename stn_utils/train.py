@@ -6,7 +6,8 @@ import time
 import torch
 import torch.nn.functional as F
 
-from . import metrics, warp
+from . import diagnose, metrics
+from .board import Board
 from .data import load
 from .models import build
 from .run import Run, provenance
@@ -34,8 +35,8 @@ def make_optimizer(model, experiment):
     return torch.optim.Adam(groups, experiment.lr, fused=fused)
 
 
-def train_epoch(model, optimizer, part, batch_size):
-    """One pass over the images in random order; returns the mean loss."""
+def train_epoch(model, optimizer, part, batch_size, clip=None):
+    """One pass over the images in random order, gradients cut to the norm `clip` if given; returns the mean loss."""
     model.train()
     order = torch.randperm(len(part)).to(part.images.device)
     total = torch.zeros((), device=part.images.device)  # read once, at the end: a look inside would wait
@@ -44,6 +45,8 @@ def train_epoch(model, optimizer, part, batch_size):
         loss = model.loss(x, y)
         optimizer.zero_grad()
         loss.backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         total += loss.detach() * len(index)
     return total.item() / len(part)
@@ -59,15 +62,13 @@ def predict(model, part):
 
 @torch.no_grad()
 def describe_looks(model, part):
-    """Mean zoom, share of the grid outside, and shift over at most 1,000 images; {} for a net without looks."""
+    """Means of `diagnose.describe` over at most 1,000 images; {} for a net without looks."""
     model.eval()
     x, _ = part.batch(slice(0, 1000))
     looks = model.looks(x)
     if not looks:
         return {}
-    theta = looks[-1]
-    numbers = {"det": warp.determinant(theta), "outside": warp.outside(theta), "shift": theta[:, :, 2].norm(dim=1)}
-    return {name: value.mean().item() for name, value in numbers.items()}
+    return {name: values.mean().item() for name, values in diagnose.describe(looks[-1], x, model.picture(x)).items()}
 
 
 def _choose_probes(world):
@@ -128,19 +129,22 @@ def _epoch_line(run):
     )
 
 
-def fit(experiment, device=None, folder=None, quiet=False):
+def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
     """Train what the Experiment says; returns a Run.
 
     device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every epoch, and
-    go on from a Run of the same Experiment that is there already. Interrupting returns the Run so far. On one
-    CPU, build and thread count the same Experiment gives the same bits, resumed or not: every epoch draws its
-    random numbers from (seed, epoch). Raises ValueError if the folder holds another Experiment's Run.
+    go on from a Run of the same Experiment that is there already. tensorboard: a folder for its event files. quiet:
+    no line an epoch. A collapse is said once, quiet or not, and stands in `Run.collapse_epoch`.
+    Interrupting returns the Run so far. On one CPU, build and thread count the same Experiment gives the same bits,
+    resumed or not: every epoch draws its random numbers from (seed, epoch).
+    Raises ValueError if the folder holds another Experiment's Run.
     """
     device = pick_device(device)
     world = load(experiment.dataset, experiment.world, experiment.replica, device)
     part = world.train.first(experiment.n_train)
     resuming = folder and any(path.exists() for path in Run.files(folder))
     run = _go_on(experiment, folder) if resuming else _begin(experiment, world, device)
+    board = Board(tensorboard, run) if tensorboard else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(experiment.seed)
         model = build(experiment, run.spec).to(device)
@@ -154,15 +158,26 @@ def fit(experiment, device=None, folder=None, quiet=False):
             _watch(model, run.probe, device)
             _keep(run, model, optimizer, folder)
         try:
-            for epoch in range(run.epochs + 1, experiment.epochs + 1):
-                torch.manual_seed(experiment.seed * 100_003 + epoch)
+            warned = run.collapse_epoch is not None
+            while not run.finished:
+                epoch = run.epochs + 1
+                seed = experiment.seed * 100_003 + epoch
+                if experiment.fresh:
+                    part = world.drawn_anew(seed, experiment.n_train)
+                torch.manual_seed(seed)
                 began = time.perf_counter()
-                entry = {"epoch": epoch, "train_loss": train_epoch(model, optimizer, part, experiment.batch_size)}
-                entry["seconds"] = time.perf_counter() - began
+                loss = train_epoch(model, optimizer, part, experiment.batch_size, experiment.clip)
+                entry = {"epoch": epoch, "train_loss": loss, "seconds": time.perf_counter() - began}
                 _record(run, model, world, entry)
                 _keep(run, model, optimizer, folder)
+                if board:
+                    board.add_epoch(run)
                 if not quiet:
                     print(_epoch_line(run))
+                if run.collapse_epoch and not warned:
+                    print(f"COLLAPSED in epoch {run.collapse_epoch}: {100 * run.history['outside'][-1]:.0f} % of the grid "
+                          "is off the image. Few runs come back.")  # fmt: skip
+                    warned = True
             if run.test is None:
                 evaluate(run, device)
                 _keep(run, model, optimizer, folder)

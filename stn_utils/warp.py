@@ -132,8 +132,8 @@ def determinant(theta):
 
 
 def outside(theta, size=(28, 28)):
-    """Return the share (B,) of the sampling grid, taken at `size`, that lies outside the image."""
-    return (make_grid(theta, size).abs() > 1).any(dim=-1).float().mean(dim=(1, 2))
+    """Return the share (B,) of the sampling grid, taken at `size`, that lies outside the image; nan is outside."""
+    return 1 - (make_grid(theta, size).abs() <= 1).all(dim=-1).float().mean(dim=(1, 2))
 
 
 def corners(theta):

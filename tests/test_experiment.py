@@ -83,7 +83,7 @@ def test_json_round_trip_keeps_every_field():
     experiment = Experiment(
         dataset="glyphs", world="translated42", model="convnet", view=20, normalize="after", padding="border",
         optimizer="sgd", lr=0.1 + 0.2, loc_lr_ratio=0.1, momentum=0.9, batch_size=7, epochs=2, n_train=100,
-        replica=True, seed=11,
+        replica=True, seed=11, mean=0.1, std=0.3, clip=1.0, give_up=3, fresh=True,
     )  # fmt: skip
     assert set(experiment.model_dump()) == experiment.model_fields_set  # none of them left at its default
     text = experiment.model_dump_json()

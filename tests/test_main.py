@@ -86,8 +86,8 @@ def test_study_show_prints_the_table_and_runs_nothing(capsys, monkeypatch):
 def test_study_hands_its_flags_on(monkeypatch):
     seen = []
     monkeypatch.setattr(studies, "run_missing", lambda study, *arguments: seen.append((study.name, *arguments)))
-    assert command.main(["study", "vanilla", "--rows", "clean-stn", "--seeds", "2", "--device", "cpu"]) == 0
-    assert seen == [("vanilla", ["clean-stn"], 2, "cpu")]
+    assert command.main(["study", "vanilla", "--rows", "clean-stn", "--seeds", "2", "--device", "cpu", "--jobs", "2"]) == 0
+    assert seen == [("vanilla", ["clean-stn"], 2, "cpu", 2)]
 
 
 def test_doctor_prints_one_line_a_part(capsys):

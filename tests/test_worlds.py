@@ -163,7 +163,11 @@ def test_spec_describes_the_training_images(name):
     world = world_of(name)
     pixels = world.train.images.double().numpy() / 255
     spec = world.spec
-    assert (spec["channels"], spec["canvas"], spec["view"], spec["classes"]) == (1, WORLDS[name]["canvas"], 28, 10)
+    assert (spec["channels"], spec["canvas"], spec["view"], spec["classes"]) == (
+        1,
+        *(WORLDS[name][k] for k in ("canvas", "view")),
+        10,
+    )
     assert spec["background"] == [0.0]
     assert spec["mean"] == pytest.approx([pixels.mean()], rel=1e-5)
     assert spec["std"] == pytest.approx([pixels.std()], rel=1e-3)

@@ -1,0 +1,8 @@
+"""Study: a plan of Experiments x seeds -> one JSON line per finished run -> one table with intervals."""
+
+from .plan import FOLDER, Study, load, plans
+from .records import append, pack, to_record, unpack
+from .runner import run_missing
+from .table import table
+
+__all__ = ["FOLDER", "Study", "append", "load", "pack", "plans", "run_missing", "table", "to_record", "unpack"]

@@ -1,0 +1,170 @@
+"""A study's plan: read from YAML with every fault named by file and line, before anything runs."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..experiment import Experiment, check_field, explain, one_of
+
+FOLDER = Path(__file__).parents[2] / "assets" / "studies"
+Column = Literal["top1", "lowest", "parameters", "collapsed", "ever_thrown", "alive_top1", "det", "zoomed_out", "outside"]
+
+
+class Study(BaseModel):
+    """A plan (NAME.yaml) and its records (NAME.jsonl), side by side in `folder`.
+
+    rows: {row name: Experiment without its seed}. contrasts: pairs of rows whose difference in `measure` is asked for.
+    own_seeds: how many seeds, for the rows that ask for other than `seeds`. columns: what its table shows.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    folder: Path = FOLDER
+    question: str
+    cost: str
+    seeds: int = Field(ge=1)
+    first_seed: int = 1000  # seeds below are for looking around; a study's are fresh
+    measure: Literal["test_top1", "collapsed", "det", "outside"] = "test_top1"
+    columns: list[Column] = ["top1", "lowest", "parameters"]
+    contrasts: list[tuple[str, str]] = []
+    rows: dict[str, Experiment]
+    own_seeds: dict[str, int] = {}
+
+    @property
+    def path(self):
+        return self.folder / f"{self.name}.jsonl"
+
+    @property
+    def unfinished(self):
+        """Where runners keep their locks and the Runs they are at; git does not see it."""
+        return self.folder / ".unfinished" / self.name
+
+    def lines(self):
+        """All whole lines of the records' file, as dicts. A last line that a kill cut short is passed over."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+
+    def records(self):
+        """The finished runs of this plan, as dicts: those whose Experiment is still the plan's."""
+        return [record for record in self.lines() if not self._stranger(record)]
+
+    def strangers(self):
+        """What keeps records out, one text each: a row that left the plan, or an Experiment that was changed."""
+        found = [(record, self._stranger(record)) for record in self.lines()]
+        return [f"{record['row']}, seed {record['seed']}: {why}" for record, why in found if why]
+
+    def _stranger(self, record):
+        row = self.rows.get(record["row"])
+        if row is None:
+            return "no such row in the plan"
+        try:
+            there = Experiment(**record["experiment"])
+        except ValueError as error:
+            return explain(error)
+        here = row.but(seed=record["seed"]).model_dump()
+        differ = [f"{k}: {v!r} in the record, {here[k]!r} in the plan" for k, v in there.model_dump().items() if v != here[k]]
+        return "; ".join(differ)
+
+    def missing(self, rows=None, seeds=None):
+        """The (row, seed) pairs that have no record yet, seed by seed. seeds: how many, default the plan's."""
+        rows = [one_of("row", row, list(self.rows)) for row in rows or self.rows]
+        done = {(record["row"], record["seed"]) for record in self.records()}
+        count = {row: seeds or self.own_seeds.get(row, self.seeds) for row in rows}
+        wanted = [(row, self.first_seed + i) for i in range(max(count.values())) for row in rows if i < count[row]]
+        return [pair for pair in wanted if pair not in done]
+
+
+def plans(folder=FOLDER):
+    """Names of the studies that have a plan."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
+
+
+def _read(path):
+    """The file's content, and `at(*keys)`: a context in which a ValueError gets the file and the keys' line."""
+    lines = {}
+
+    def walk(node, keys):
+        if isinstance(node, yaml.SequenceNode):
+            for i, child in enumerate(node.value):
+                lines[*keys, i] = child.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            own = set()
+            for key, child in node.value:
+                name, line = key.value, key.start_mark.line + 1
+                if name in own:
+                    raise ValueError(f"{path}, line {line}: {name!r} stands twice, first in line {lines[*keys, name]}.")
+                own.add(name)
+                lines[*keys, name] = line
+                walk(child, keys if name == "<<" else (*keys, name))
+
+    @contextlib.contextmanager
+    def at(*keys):
+        try:
+            yield
+        except ValueError as error:
+            while keys and keys not in lines:
+                keys = keys[:-1]
+            raise ValueError(f"{path}, line {lines.get(keys, 1)}: {error}") from None
+
+    text = path.read_text()
+    try:
+        walk(yaml.compose(text), ())
+        content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}, line 1: expected a plan, fields and values, got {content!r}.")
+    return content, at
+
+
+def _row(row, fields, common, at):
+    """The Experiment of a row: its own fields win over the common ones."""
+    fields = {field: value for field, value in fields.items() if field != "seeds"}
+    for where, part in ((("common",), common), (("rows", row), fields)):
+        for field, value in part.items():
+            with at(*where, field):
+                check_field(field, value)
+    try:
+        return Experiment(**{**common, **fields})
+    except ValidationError as error:
+        loc = error.errors()[0]["loc"]
+        with at("common", *loc) if loc and loc[0] not in fields else at("rows", row, *loc):
+            raise ValueError(explain(error)) from None
+
+
+def load(name, folder=FOLDER):
+    """Read a study's plan. Raises ValueError, naming file and line, for a field or value that is wrong or there twice."""
+    one_of("study", name, plans(folder))
+    path = Path(folder) / f"{name}.yaml"
+    plan, at = _read(path)
+    content = dict(plan)
+    for field in content:
+        with at(field):
+            one_of(
+                "field", field, ["question", "cost", "seeds", "first_seed", "measure", "columns", "contrasts", "common", "rows"]
+            )
+    common, rows = content.pop("common", {}), content.get("rows", {})
+    for field, value in (("common", common), ("rows", rows), *((("rows", row), fields) for row, fields in rows.items())):
+        with at(*field) if isinstance(field, tuple) else at(field):
+            if not isinstance(value, dict):
+                raise ValueError(f"expected fields and values, one a line, got {value!r}.")
+    content["own_seeds"] = {row: fields["seeds"] for row, fields in rows.items() if "seeds" in fields}
+    content["rows"] = {row: _row(row, fields, common, at) for row, fields in rows.items()}
+    try:
+        study = Study(**content, name=name, folder=Path(folder))
+    except ValidationError as error:
+        kind, *rest = error.errors()[0]["loc"]
+        with at(*(["rows", rest[0], "seeds"] if kind == "own_seeds" else [kind, *rest])):
+            raise ValueError(explain(error)) from None
+    for i, pair in enumerate(study.contrasts):
+        for row in pair:
+            with at("contrasts", i):
+                one_of("row in a contrast", row, list(rows))
+    return study

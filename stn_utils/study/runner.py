@@ -1,0 +1,79 @@
+"""Run what a study still lacks. Several runners can share one study: no row is run twice, no line is lost."""
+
+import multiprocessing
+import os
+import shutil
+import sys
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from .. import data, train
+from .records import append, to_record
+
+
+def run_missing(study, rows=None, seeds=None, device=None, jobs=1):
+    """Fit every (row, seed) without a record, and append a record for each.
+
+    jobs: how many runners, each a process with its share of the cores. A runner that was killed goes on after its last
+    whole epoch. Raises ValueError if glyphs stand in for the data, RuntimeError if a runner of several failed.
+    """
+    wanted = study.missing(rows, seeds)
+    with tqdm(total=len(wanted), desc=study.name, unit="run", file=sys.stdout, disable=not sys.stdout.isatty()) as bar:
+        if jobs > 1 and len(wanted) > 1:
+            _run_beside(study, rows, seeds, device, min(jobs, len(wanted)), bar)
+            return
+        for row, seed in wanted:
+            if not _run_one(study, row, seed, device):
+                return
+            bar.update()
+
+
+def _run_one(study, row, seed, device):
+    """Make one record, unless another runner is at it or has made it; False if interrupted."""
+    folder = study.unfinished / f"{row}-{seed}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{folder}.lock", blocking=False):  # the system frees it when its holder dies
+            if (row, seed) not in study.missing([row], seed - study.first_seed + 1):
+                return True
+            experiment = study.rows[row].but(seed=seed)
+            world = data.load(experiment.dataset, experiment.world, experiment.replica)
+            if world.dataset != experiment.dataset:
+                raise ValueError(f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it: no record is made.")
+            run = train.fit(experiment, device, folder, quiet=True)
+            if run.test is None:
+                return False
+            append(study.path, to_record(study, row, run, world.test.labels))
+            shutil.rmtree(folder)
+    except Timeout:
+        return True
+    end = f"collapsed in epoch {run.collapse_epoch}" if run.collapse_epoch else f"test top-1 {100 * run.test['top1']:.2f} %"
+    tqdm.write(f"{study.name}  {row}  seed {seed}  {end}")
+    return True
+
+
+def _work(threads, *arguments):
+    torch.set_num_threads(threads)
+    run_missing(*arguments)
+
+
+def _run_beside(study, rows, seeds, device, jobs, bar):
+    """Start runners as processes of their own, and watch the records grow."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    start = multiprocessing.get_context("spawn").Process
+    runners = [start(target=_work, args=(threads, study, rows, seeds, device)) for _ in range(jobs)]
+    for runner in runners:
+        runner.start()
+    try:
+        while any(runner.is_alive() for runner in runners):
+            runners[0].join(1) if runners[0].is_alive() else runners[-1].join(1)
+            bar.update(bar.total - len(study.missing(rows, seeds)) - bar.n)
+    except KeyboardInterrupt:  # it reaches the runners too: they end by themselves
+        pass
+    for runner in runners:
+        runner.join()
+    failed = [runner.exitcode for runner in runners if runner.exitcode]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {jobs} runners failed (exit code {failed[0]}); what they finished is kept.")

@@ -1,0 +1,111 @@
+"""A study as text: a line per row, the contrasts, every collapsed run by its seed, and what was left out."""
+
+import textwrap
+
+from .. import diagnose, metrics
+
+
+def collapse(record):
+    """The epoch in which a record's run collapsed, None if it did not."""
+    return diagnose.collapse_epoch(record["history"])
+
+
+def _top1(record):
+    return 100 * record["result"]["test_top1"]
+
+
+def _last(name):
+    return lambda record: record["history"][name][-1] if record["history"].get(name) else float("nan")
+
+
+MEASURES = {  # what a contrast compares: value of a record, how to print the difference
+    "test_top1": (_top1, "{:+.2f} ± {:.2f} points"),
+    "collapsed": (lambda record: 100.0 * bool(collapse(record)), "{:+.1f} ± {:.1f} points"),
+    "det": (_last("det"), "{:+.2f} ± {:.2f}"),
+    "outside": (_last("outside"), "{:+.2f} ± {:.2f}"),
+}
+
+
+def _mean(value, decimals=2):
+    """A column: mean and t-interval of value(record)."""
+
+    def show(records):
+        if not records:
+            return "-"
+        mean, half = metrics.interval([value(record) for record in records])
+        return f"{mean:6.{decimals}f}" + (f" ± {half:.{decimals}f}" if half is not None else "")
+
+    return show
+
+
+def _rate(happened):
+    """A column: how many of the records, with Wilson's interval in percent."""
+
+    def show(records):
+        count = sum(map(bool, map(happened, records)))
+        low, high = metrics.wilson(count, len(records))
+        return f"{count}/{len(records)} ({100 * low:.0f}-{100 * high:.0f} %)"
+
+    return show
+
+
+def _alive(column):
+    return lambda records: column([record for record in records if not collapse(record)])
+
+
+COLUMNS = {  # heading, alignment and width, text of a row's records; "alive" leaves the collapsed runs out
+    "top1": ("test top-1, %", "<15", _mean(_top1)),
+    "lowest": ("lowest", ">7", lambda records: f"{min(map(_top1, records)):.2f}"),
+    "parameters": ("parameters", ">12", lambda records: f"{records[0]['result']['parameters']:,}"),
+    "collapsed": ("collapsed", "<17", _rate(collapse)),
+    "ever_thrown": ("ever thrown", "<17", _rate(lambda record: any(diagnose.thrown(record["history"])))),
+    "alive_top1": ("alive: top-1, %", "<17", _alive(_mean(_top1, 1))),
+    "det": ("alive: det A", "<15", _alive(_mean(_last("det")))),
+    "outside": ("alive: outside", "<16", _alive(_mean(_last("outside")))),
+    "zoomed_out": ("det A above 1", "<17", _rate(lambda record: _last("det")(record) > 1)),
+}
+
+
+def table(study):
+    """The study as text: 95 % t-intervals over seeds for means, Wilson's for rates; then the contrasts.
+
+    Contrasts are paired by seed; their p values are those of the t-test, after Holm.
+    """
+    by_row = {row: {} for row in study.rows}
+    for record in study.records():
+        by_row[record["row"]][record["seed"]] = record
+    width = max(map(len, by_row)) + 2
+    columns = [COLUMNS[name] for name in study.columns]
+    lines = [f"{'row':<{width}}seeds  " + "".join(f"{heading:{wide}}" for heading, wide, _ in columns)]
+    for row, records in by_row.items():
+        cells = [f"{show(list(records.values())):{wide}}" for _, wide, show in columns] if records else ["no run yet"]
+        lines.append(f"{row:<{width}}{len(records):>5}  " + "".join(cells))
+    return "\n".join(line.rstrip() for line in lines + _contrasts(study, by_row) + _collapses(by_row) + _left_out(study))
+
+
+def _contrasts(study, by_row):
+    """The plan's contrasts over the seeds that both rows have, with p values corrected for asking several."""
+    value, text = MEASURES[study.measure]
+    lines, p_values = [], []
+    for ours, theirs in study.contrasts:
+        shared = sorted(by_row[ours].keys() & by_row[theirs].keys())
+        if len(shared) > 1:
+            pair = [{seed: value(by_row[row][seed]) for seed in shared} for row in (ours, theirs)]
+            lines.append(f"{ours} minus {theirs}: {text.format(*metrics.compare(*pair))}, {len(shared)} paired seeds")
+            p_values.append(metrics.paired_p(*pair))
+    return [f"{line}, p {p:.4f}" for line, p in zip(lines, metrics.holm(p_values))]
+
+
+def _collapses(by_row):
+    """Every collapsed run: its seed and its epoch."""
+    lines = []
+    for row, records in by_row.items():
+        lost = [f"{seed} ({collapse(record)})" for seed, record in sorted(records.items()) if collapse(record)]
+        if lost:
+            lines += textwrap.wrap(f"collapsed, seed (epoch): {row}: {', '.join(lost)}", 110, subsequent_indent="  ")
+    return lines
+
+
+def _left_out(study):
+    """Records that are not the plan's."""
+    return [f"not counted: {text}" for text in study.strangers()]
