@@ -22,8 +22,9 @@ notebooks: .venv/.ok  ## run every chapter at full size and store its outputs
 data: .venv/.ok  ## fetch the data sets into the cache
 	$(PY) -m stn_utils data
 
-bench: .venv/.ok  ## seconds per epoch against the PyTorch tutorial's loop, and against the floor
+bench: .venv/.ok  ## an epoch against the PyTorch tutorial's loop and the floor; two study runs at once against one
 	$(PY) tools/bench.py
+	$(PY) tools/bench_study.py
 
 address: .venv/.ok  ## set the public address once: make address URL=https://github.com/OWNER/REPO
 	$(PY) tools/address.py "$(URL)"

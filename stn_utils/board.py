@@ -8,7 +8,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self.writer = SummaryWriter(folder, purge_step=run.epochs + 1)
-        self.writer.add_images("probe/input", run.probe["images"], 0)
+        self.writer.add_images("probe/input", run.probe["images"], run.epochs + 1)
 
     def add_epoch(self, run):
         """Add the Run's last epoch."""
@@ -19,5 +19,7 @@ class Board:
         self.writer.add_images("probe/warped", run.probe["warped"][-1], epoch)
         if run.probe["thetas"] is not None:
             for name, values in zip(("a11", "a12", "t_x", "a21", "a22", "t_y"), run.probe["thetas"][-1].flatten(1).T):
-                self.writer.add_histogram(f"theta/{name}", values, epoch)
+                values = values[values.abs() < 1e19]  # where TensorBoard's bins end; of a net that diverged none may be left
+                if len(values):
+                    self.writer.add_histogram(f"theta/{name}", values, epoch)
         self.writer.flush()

@@ -1,5 +1,7 @@
 """Is the transformer well? Five numbers a batch of thetas, and the rule that calls a run collapsed."""
 
+import math
+
 import torch
 
 from . import warp
@@ -69,8 +71,8 @@ def check(localize, x, padding="zeros", background=0.0):
     what its sampler uses. The rules are those of this module, so an untrained network is well.
     """
     theta = localize(x)
-    usable = torch.isfinite(theta).all()
-    x_warped = warp.warp(x, theta if usable else warp.identity(len(x)), padding=padding, background=background)
+    usable = theta if torch.isfinite(theta).all() else warp.identity(len(x), x.device, x.dtype)
+    x_warped = warp.warp(x, usable, padding=padding, background=background)
     numbers = {name: values.mean().item() for name, values in describe(theta, x, x_warped).items()}
     for name, meaning in {
         "det": "window area, 1 = whole image", "shift": "window off centre, half images",
@@ -83,7 +85,7 @@ def check(localize, x, padding="zeros", background=0.0):
 
 def verdict(numbers):
     """One line on the means of `describe`."""
-    if is_thrown(numbers["outside"], numbers["contrast"]):
+    if is_thrown(numbers["outside"], numbers["contrast"]) or not math.isfinite(numbers["distance"]):
         return "thrown. The grid is off the image, so theta gets no gradient; go back to weights from before."
     if numbers["det"] > 1.2:
         return "zoomed out. The window is larger than the image; follow it, and lower the localization learning rate."

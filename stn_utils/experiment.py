@@ -47,7 +47,7 @@ class Experiment(BaseModel):
     optimizer: Literal["adam", "sgd"] = Field("adam", description="optimizer")
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate of the classifier")
     loc_lr_ratio: float = Field(1.0, ge=0, allow_inf_nan=False, description="localization learning rate / lr")
-    clip: float | None = Field(None, gt=0, description="largest norm of all gradients together; default: no limit")
+    clip: float | None = Field(None, gt=0, allow_inf_nan=False, description="largest norm of all gradients; default: no limit")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of SGD; Adam keeps its own and wants 0 here")
     batch_size: int = Field(64, ge=1, description="images per step")
     epochs: int = Field(5, ge=0, description="passes over the training images")
@@ -95,6 +95,6 @@ def explain(error):
     faults = []
     for fault in error.errors():
         where = ".".join(map(str, fault["loc"]))
-        got = f" Got {fault['input']!r}." if where else ""
+        got = f" Got {fault['input']!r}." if where and fault["type"] != "missing" else ""
         faults.append((f"{where}: " if where else "") + fault["msg"].removeprefix("Value error, ") + got)
     return "; ".join(faults)

@@ -73,7 +73,7 @@ def wilson(successes, count, level=0.95):
 def holm(p_values):
     """Holm's adjusted p values, in the order given: below 0.05, a contrast stands among all that were asked."""
     adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted

@@ -60,20 +60,22 @@ def player_widget(pictures, labels):
     return ipywidgets.VBox([image, ipywidgets.HBox([button, slider, text])])
 
 
-def _labels(run):
-    return [f"epoch {epoch}" for epoch in range(run.epochs + 1)]
-
-
-def play(run, count=show.DIGITS_SHOWN):
-    """Show the epoch player of a Run's warps: a slider that works in Colab, JupyterLab and exported pages."""
+def play(runs, count=None):
+    """Show the epoch player: a slider that works in Colab, JupyterLab and exported pages; runs, count as in `show.frames`."""
     from IPython.display import HTML, display
 
-    display(HTML(player_html(show.frames(run, count), _labels(run), show.filmstrip(run, count))))
+    pictures = show.frames(runs, count)
+    display(HTML(player_html(pictures, _labels(pictures), show.filmstrip(runs, count))))
 
 
-def play_widget(run, count=show.DIGITS_SHOWN):
-    """The epoch player of a Run's warps as ipywidgets."""
-    return player_widget(show.frames(run, count), _labels(run))
+def play_widget(runs, count=None):
+    """The epoch player as ipywidgets; runs and count as in `show.frames`."""
+    pictures = show.frames(runs, count)
+    return player_widget(pictures, _labels(pictures))
+
+
+def _labels(pictures):
+    return [f"epoch {epoch}" for epoch in range(len(pictures))]
 
 
 def _explorer_still(image, theta):

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from .diagnose import collapse_epoch
 from .warp import corners, make_grid
 
 INK, PAPER, FAINT = "#1f2933", "#ffffff", "#c5cdd5"
@@ -123,11 +124,31 @@ def curves(runs, name="top1", title=None):
         if key is None:
             raise ValueError(f"{label} has no {name!r} in its history: {', '.join(run.history)}.")
         values = np.array(run.history[key], dtype=float)
+        label += f" (collapsed in epoch {run.collapse_epoch})" if run.collapse_epoch else ""
         ax.plot(run.history["epoch"], 100 * values if name == "top1" else values, "o-", markersize=4, label=label)
         ax.set(xlabel="epoch", ylabel=f"{key.split('_')[0]} top-1, %" if name == "top1" else key.replace("_", " "))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_title(title or next(iter(runs.values())).title)
     ax.legend()
+    plt.show()
+
+
+def seeds(records, rows, name="det", low=None, high=None):
+    """A study's history entry over epochs, a panel per row, a line per seed; a dotted line is a run that collapsed.
+
+    records: those of the study. rows: {row name: title}. name: an entry of the history; `top1` is in percent.
+    """
+    figure, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)
+    for ax, (row, title) in zip(axes[0], rows.items()):
+        for record in (record for record in records if record["row"] == row):
+            history = record["history"]
+            key = next(key for key in (f"val_{name}", f"test_{name}", name) if key in history)
+            values = np.array(history[key], dtype=float) * (100 if name == "top1" else 1)
+            lost = collapse_epoch(history)
+            ax.plot(history["epoch"], values, ":" if lost else "-", color=INK if lost else WINDOW, linewidth=1)
+        ax.set(xlabel="epoch", title=title, ylim=(low, high))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylabel({"top1": "top-1, %", "det": "det A", "outside": "share outside"}.get(name, name))
     plt.show()
 
 
@@ -214,30 +235,62 @@ def _shown(run, count):
     return run.probe, order[:count]
 
 
-def epoch_label(run, epoch):
-    """What is burnt into a frame."""
+def epoch_label(run, epoch, title=None):
+    """What is burnt into a frame; title: default the Run's own."""
     top1 = next((run.history[k] for k in ("val_top1", "test_top1") if k in run.history), [])
     score = f"{100 * top1[epoch - 1]:.1f} % right" if epoch else "before training"
-    return f"{run.title}   epoch {epoch}   {score}"
+    return f"{title or run.title}   epoch {epoch}   {score}"
 
 
-def frames(run, count=DIGITS_SHOWN):
-    """One picture (PIL) per epoch of a Run, from before training on: inputs with the window above, warped below."""
-    probe, chosen = _shown(run, count)
-    pictures = []
-    for epoch, (thetas, warped) in enumerate(zip(probe["thetas"], probe["warped"])):
-        rows = [("input", _tile_row(probe["images"][chosen], thetas[chosen])), ("warped", _tile_row(warped[chosen]))]
-        pictures.append(_sheet(rows, epoch_label(run, epoch)))
-    return pictures
+def _beside(runs, count, draw):
+    """What `draw(run, count, title)` makes of each Run, side by side; one Run, or several as {title: Run}.
+
+    `draw` returns a list of pictures (PIL). A Run with fewer epochs waits on its last picture.
+    """
+    from PIL import Image
+
+    if not isinstance(runs, dict):
+        return draw(runs, count or DIGITS_SHOWN, None)
+    columns = [draw(run, count or DIGITS_SHOWN // len(runs), title) for title, run in runs.items()]
+    sheets = []
+    for i in range(max(map(len, columns))):
+        parts = [column[min(i, len(column) - 1)] for column in columns]
+        sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), PAPER)
+        for j, part in enumerate(parts):
+            sheet.paste(part, (sum(other.width for other in parts[:j]), 0))
+        sheets.append(sheet)
+    return sheets
 
 
-def filmstrip(run, count=DIGITS_SHOWN, rows=5):
-    """One still picture (PIL): the inputs, then their warp at up to `rows` epochs from first to last."""
-    probe, chosen = _shown(run, count)
-    epochs = sorted({round(i * run.epochs / (rows - 1)) for i in range(rows)})
-    strip = [("input", _tile_row(probe["images"][chosen], probe["thetas"][-1][chosen]))]
-    strip += [(f"epoch {e}", _tile_row(probe["warped"][e][chosen])) for e in epochs]
-    return _sheet(strip, f"{run.title}   warped pictures over {run.epochs} epochs; the window is the last epoch's")
+def frames(runs, count=None):
+    """One picture (PIL) per epoch, from before training on: inputs with the window above, warped below.
+
+    runs: a Run, or {title: Run} for several side by side. count: digits of each, default ten in all.
+    """
+
+    def draw(run, count, title):
+        probe, chosen = _shown(run, count)
+        pictures = []
+        for epoch, (thetas, warped) in enumerate(zip(probe["thetas"], probe["warped"])):
+            rows = [("input", _tile_row(probe["images"][chosen], thetas[chosen])), ("warped", _tile_row(warped[chosen]))]
+            pictures.append(_sheet(rows, epoch_label(run, epoch, title)))
+        return pictures
+
+    return _beside(runs, count, draw)
+
+
+def filmstrip(runs, count=None, rows=5):
+    """One still picture (PIL): the inputs, then their warp at up to `rows` epochs from first to last; as in `frames`."""
+
+    def draw(run, count, title):
+        probe, chosen = _shown(run, count)
+        epochs = sorted({round(i * run.epochs / (rows - 1)) for i in range(rows)})
+        strip = [("input", _tile_row(probe["images"][chosen], probe["thetas"][-1][chosen]))]
+        strip += [(f"epoch {e}", _tile_row(probe["warped"][e][chosen])) for e in epochs]
+        note = "" if title else f"   warped pictures over {run.epochs} epochs; the window is the last epoch's"
+        return [_sheet(strip, (title or run.title) + note)]
+
+    return _beside(runs, count, draw)[0]
 
 
 def _palette():
@@ -294,11 +347,15 @@ def encode(picture, kind="png", **options):
     return buffer.getvalue()
 
 
-def gif(run, path, count=DIGITS_SHOWN, limit=250_000):
-    """Write the progress GIF of a Run's warps and show it, with a film strip for readers that do not move pictures."""
+def gif(runs, path, count=None, limit=250_000):
+    """Write the progress GIF of a Run's warps and show it, with a film strip for readers that do not move pictures.
+
+    runs and count as in `frames`.
+    """
     from IPython.display import HTML, Image, display
 
-    encode_gif(frames(run, count), path, limit=limit)
-    alt = f"{run.title}: the warp of {count} digits, epoch by epoch"
+    encode_gif(frames(runs, count), path, limit=limit)
+    title = " beside ".join(runs) if isinstance(runs, dict) else runs.title
+    alt = f"{title}: the warp of some digits, epoch by epoch"
     display(HTML(f'<img alt="{alt}" src="{data_uri(Path(path).read_bytes(), "gif")}">'))
-    display(Image(encode(filmstrip(run, count)), metadata={"alt": f"Film strip. {alt}"}))  # IPython 7 has no alt=
+    display(Image(encode(filmstrip(runs, count)), metadata={"alt": f"Film strip. {alt}"}))  # IPython 7 has no alt=

@@ -13,6 +13,7 @@ from .models import build
 from .run import Run, provenance
 
 PROBES_PER_CLASS = 2  # images whose warp is recorded after every epoch
+FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
 
 
 def pick_device(name=None):
@@ -163,7 +164,7 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
                 epoch = run.epochs + 1
                 seed = experiment.seed * 100_003 + epoch
                 if experiment.fresh:
-                    part = world.drawn_anew(seed, experiment.n_train)
+                    part = world.drawn_anew(FRESH_SEED + seed, experiment.n_train)
                 torch.manual_seed(seed)
                 began = time.perf_counter()
                 loss = train_epoch(model, optimizer, part, experiment.batch_size, experiment.clip)
@@ -175,8 +176,9 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
                 if not quiet:
                     print(_epoch_line(run))
                 if run.collapse_epoch and not warned:
-                    print(f"COLLAPSED in epoch {run.collapse_epoch}: {100 * run.history['outside'][-1]:.0f} % of the grid "
-                          "is off the image. Few runs come back.")  # fmt: skip
+                    outside, contrast = (100 * run.history[name][-1] for name in ("outside", "contrast"))
+                    print(f"COLLAPSED in epoch {run.collapse_epoch}: {outside:.0f} % of the grid lies off the image, "
+                          f"{contrast:.0f} % of its variance is left. Few runs come back.")  # fmt: skip
                     warned = True
             if run.test is None:
                 evaluate(run, device)

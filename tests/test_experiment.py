@@ -1,10 +1,10 @@
-"""Experiment: validation that names the nearest, copies, JSON, budget."""
+"""Experiment: validation that names the nearest, in a line; copies, JSON, budget."""
 
 import json
 
 import pytest
 
-from stn_utils.experiment import Experiment, budget, choices, one_of
+from stn_utils.experiment import Experiment, budget, check_field, choices, explain, one_of
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,9 @@ from stn_utils.experiment import Experiment, budget, choices, one_of
         ({"world": "rotated"}, "world 'rotated'. Did you mean 'rotated28'?"),
         ({"model": "stn"}, "model 'stn'. Did you mean 'stnet'?"),
         ({"normalize": "befor"}, "normalize 'befor'. Did you mean 'before'?"),
+        ({"normalize": "localisation"}, "normalize 'localisation'. Did you mean 'localization'?"),
+        ({"world": "cluttered"}, "world 'cluttered'. Did you mean 'cluttered"),
+        ({"giveup": 3}, "field 'giveup'. Did you mean 'give_up'?"),
         ({"padding": "reflect"}, "padding 'reflect'. Did you mean 'reflection'?"),
         ({"optimizer": "Adam"}, "optimizer 'Adam'. Did you mean 'adam'?"),
     ],
@@ -38,7 +41,9 @@ def test_a_name_unlike_all_others_gets_the_list_and_no_guess():
     [
         ("view", 15), ("lr", 0.0), ("lr", -1.0), ("lr", float("inf")), ("lr", float("nan")), ("loc_lr_ratio", -0.1),
         ("loc_lr_ratio", float("inf")), ("batch_size", 0), ("epochs", -1), ("epochs", 1.5), ("n_train", 0),
-        ("seed", -1), ("seed", "one"),
+        ("seed", -1), ("seed", "one"), ("mean", float("nan")), ("mean", float("inf")), ("std", 0.0), ("std", -0.3),
+        ("std", float("inf")), ("clip", 0.0), ("clip", -1.0), ("clip", float("inf")), ("clip", float("nan")),
+        ("give_up", 0), ("give_up", 2.5), ("fresh", "perhaps"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_raise_and_name_the_field(field, value):
@@ -94,6 +99,49 @@ def test_json_round_trip_keeps_every_field():
 def test_json_with_a_misspelt_field_names_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'epochs'"):
         Experiment.model_validate_json('{"epoch": 3}')
+
+
+def test_what_is_new_changes_nothing_unless_it_is_asked_for():
+    new = {"mean": None, "std": None, "clip": None, "give_up": None, "fresh": False}
+    assert {name: getattr(Experiment(), name) for name in new} == new
+    old = {name: value for name, value in Experiment(seed=3).model_dump().items() if name not in new}
+    assert Experiment(**old) == Experiment(seed=3)  # a record from before
+
+
+def test_check_field_takes_every_valid_pair_and_leaves_ranges_to_the_experiment():
+    for name, value in Experiment().model_dump().items():
+        check_field(name, value)
+    check_field("epochs", "five")
+
+
+@pytest.mark.parametrize(
+    "name, value, named",
+    [("epoch", 3, "field 'epoch'. Did you mean 'epochs'"), (7, 3, "field 7"), ("world", None, "world None"),
+     ("world", ["s3"], r"world \['s3'\]")],
+)  # fmt: skip
+def test_check_field_names_what_it_does_not_know_of_whatever_type(name, value, named):
+    with pytest.raises(ValueError, match=f"unknown {named}"):
+        check_field(name, value)
+
+
+def fault(**fields):
+    with pytest.raises(ValueError) as error:
+        Experiment(**fields)
+    return explain(error.value)
+
+
+def test_explain_says_each_fault_in_one_line_with_its_field_and_what_was_given():
+    line = fault(epochs="five", lr=-1.0)
+    assert "\n" not in line and "pydantic" not in line
+    epochs, lr = sorted(line.split("; "))
+    assert epochs.startswith("epochs: ") and "'five'" in epochs
+    assert lr.startswith("lr: ") and "greater than 0" in lr and "-1.0" in lr
+
+
+def test_explain_leaves_our_own_words_as_they_are():
+    assert fault(momentum=0.9) == "momentum=0.9 belongs to optimizer='sgd', not 'adam'."
+    assert fault(sead=1).startswith("unknown field 'sead'. Did you mean 'seed'?")
+    assert explain(ValueError("as it is")) == "as it is"
 
 
 def test_choices_are_the_names_that_validation_accepts():

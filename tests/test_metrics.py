@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from stn_utils.metrics import compare, confusion, holm, interval, top1
+from stn_utils.metrics import compare, confusion, differences, holm, interval, paired_p, top1, wilson
 
 LABELS = torch.tensor([0, 0, 0, 1, 2, 2, 1, 0])
 
@@ -83,6 +83,51 @@ def test_compare_refuses_lonely_seeds_of_either_side_and_names_them():
         compare({1: 0.9, 2: 0.9}, {2: 0.8, 4: 0.8})
 
 
+def test_differences_are_ours_minus_theirs_in_the_order_of_seeds():
+    assert differences({3: 0.5, 1: 0.75}, {1: 0.25, 3: 1.0}) == [0.5, -0.5]
+
+
+def test_paired_p_agrees_with_scipys_paired_test_whatever_the_order_of_seeds():
+    ours, theirs = {3: 0.91, 1: 0.95, 2: 0.90}, {1: 0.93, 2: 0.91, 3: 0.85}
+    wanted = stats.ttest_rel([ours[s] for s in (1, 2, 3)], [theirs[s] for s in (1, 2, 3)]).pvalue
+    assert paired_p(ours, theirs) == pytest.approx(wanted, rel=1e-9)
+    assert paired_p(theirs, ours) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_paired_p_of_differences_all_alike_is_1_if_they_are_0_and_else_0(recwarn):
+    rates = {1: 100.0, 2: 0.0, 3: 100.0}
+    assert paired_p(rates, dict(rates)) == 1
+    assert paired_p({1: 100.0, 2: 100.0}, {1: 0.0, 2: 0.0}) == 0
+    assert not recwarn  # scipy would warn, and answer nan
+
+
+def test_paired_p_refuses_lonely_seeds_and_names_them():
+    with pytest.raises(ValueError, match=r"seeds \[1, 4\]"):
+        paired_p({1: 0.9, 2: 0.9}, {2: 0.8, 4: 0.8})
+
+
+@pytest.mark.parametrize("successes, count", [(0, 1), (0, 20), (1, 20), (10, 20), (20, 20), (59, 60), (300, 1000)])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_wilson_solves_wilsons_equation(successes, count, level):
+    """At both ends p of the interval, the observed rate lies z standard errors, those at p, away."""
+    z, rate = stats.norm.ppf((1 + level) / 2), successes / count
+    low, high = wilson(successes, count, level)
+    assert 0 <= low <= rate <= high <= 1
+    for p in (low, high):
+        assert (rate - p) ** 2 == pytest.approx(z**2 * p * (1 - p) / count, abs=1e-12)
+    assert low == 0 or low < rate
+    assert high == 1 or high > rate
+
+
+def test_wilson_of_nothing_counted_is_anything():
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_wilson_of_a_rate_and_of_its_opposite_are_mirror_images():
+    low, high = wilson(3, 20)
+    assert wilson(17, 20) == pytest.approx((1 - high, 1 - low))
+
+
 @pytest.mark.parametrize("call, nothing", [(interval, [[]]), (compare, [{}, {}])], ids=["interval", "compare"])
 def test_no_seeds_at_all_raise_value_error(call, nothing):
     with pytest.raises(ValueError):
@@ -93,3 +138,10 @@ def test_holm_agrees_with_the_textbook_example_and_keeps_the_order_given():
     # Four p values by hand: 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04 x 1 raised to the one before it.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.5]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_holm_counts_a_p_value_that_is_nan_as_1_and_keeps_the_others_in_order():
+    nan = float("nan")
+    for given in ([0.01, nan, 0.001], [nan, 0.001, 0.01], [0.001, 0.01, nan]):
+        wanted = [{0.01: 0.02, 0.001: 0.003}.get(p, 1.0) for p in given]
+        assert holm(given) == pytest.approx(wanted)

@@ -148,16 +148,61 @@ def test_the_classifier_gets_normalized_pictures(normalize):
     torch.testing.assert_close(seen[0], (x - MEAN) / STD, atol=2e-4, rtol=0)
 
 
+NORMALIZED = {  # what the localization net gets, and what the classifier gets
+    "before": (True, True), "after": (False, True), "localization": (True, False), "none": (False, False),
+}  # fmt: skip
+
+
+def what_they_get(net, x):
+    """The inputs of the localization net's first convolution and of the classifier."""
+    seen = []
+    for module in (next(m for m in net.transformer.localization.modules() if isinstance(m, nn.Conv2d)), net.classifier):
+        module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(x)
+    return seen
+
+
+def test_every_way_to_normalize_is_in_the_table():
+    assert tuple(NORMALIZED) == choices("normalize")
+
+
+@pytest.mark.parametrize("normalize", NORMALIZED)
+def test_localization_and_classifier_get_normalized_pictures_as_the_experiment_says(normalize):
+    x, _ = batch()
+    for seen, normalized in zip(what_they_get(make(normalize=normalize), x), NORMALIZED[normalize], strict=True):
+        torch.testing.assert_close(seen, (x - MEAN) / STD if normalized else x, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "own, mean, std", [({"mean": 0.5}, 0.5, STD), ({"std": 2.0}, MEAN, 2.0), ({"mean": 0.0, "std": 1.0}, 0.0, 1.0)]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_experiments_own_mean_and_std_take_the_place_of_the_worlds_in_every_channel(own, mean, std, channels):
+    net = build(Experiment(**own), spec(channels=channels))
+    x, _ = batch(channels=channels)
+    for seen in what_they_get(net, x):
+        torch.testing.assert_close(seen, (x - mean) / std, atol=2e-4, rtol=0)
+    torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("world", ["clean28", "translated42"])
+def test_nets_of_one_seed_start_alike_however_they_normalize(world):
+    usual = list(make(world).parameters())
+    for fields in [*({"normalize": way} for way in choices("normalize")), {"mean": 0.5, "std": 2.0}]:
+        parameters = list(make(world, **fields).parameters())
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(parameters, usual, strict=True))
+
+
 @pytest.mark.parametrize("normalize", choices("normalize"))
 def test_background_padding_is_the_worlds_background_in_the_picture(normalize):
-    net = build(Experiment(normalize=normalize, padding="background"), spec(background=[0.2]))
+    net = build(Experiment(normalize=normalize, padding="background", mean=0.4), spec(background=[0.2]))
     with torch.no_grad():
         net.transformer.localization[-1].bias[2] = 9.0  # look far to the right: nothing but padding
     torch.testing.assert_close(net.picture(batch()[0]), torch.full((6, 1, 28, 28), 0.2), atol=1e-6, rtol=0)
 
 
 def test_zero_padding_after_normalization_is_grey_before_it_is_black():
-    for normalize, value in [("before", MEAN), ("after", 0.0)]:
+    for normalize, value in [("before", MEAN), ("after", 0.0), ("localization", 0.0), ("none", 0.0)]:
         net = make(normalize=normalize, padding="zeros")
         with torch.no_grad():
             net.transformer.localization[-1].bias[2] = 9.0

@@ -86,7 +86,14 @@ FIGURES = {
     "curves": lambda run: show.curves({"stn": run, "again": run}),
     "curves of det": lambda run: show.curves({"stn": run}, "det", "zoom"),
     "confusion": show.confusion,
+    "seeds": lambda run: show.seeds(RECORDS, {"a": "first", "b": "second"}),
 }
+RECORDS = [
+    {"row": "a", "history": {"epoch": [1, 2], "val_top1": [0.5, 0.6], "det": [1.0, 1.1], "outside": [0.1, 0.2]}},
+    {"row": "a", "history": {"epoch": [1, 2], "val_top1": [0.5, 0.1], "det": [1.0, None], "outside": [0.1, 1.0]}},
+    {"row": "b", "history": {"epoch": [1], "val_top1": [0.4], "det": [0.9], "outside": [0.0]}},
+    {"row": "c", "history": {"epoch": [1], "val_top1": [0.9], "det": [0.9], "outside": [0.0]}},
+]
 
 
 @pytest.mark.parametrize("figure", FIGURES.values(), ids=FIGURES)
@@ -114,6 +121,13 @@ def test_before_training_the_warped_picture_is_the_input_whatever_the_normalizat
     difference = probe["warped"][0].int() - probe["images"].int()
     assert probe["images"].max() > 100
     assert difference.abs().max() <= 1
+
+
+def test_seeds_draws_a_line_a_record_and_dots_the_collapsed_one(drawn):
+    show.seeds(RECORDS, {"a": "first", "b": "second"}, "top1")
+    first, second = drawn[0].axes
+    assert [line.get_linestyle() for line in first.lines] == ["-", ":"]
+    assert list(first.lines[0].get_ydata()) == [50, 60] and len(second.lines) == 1
 
 
 # ---- frames, film strip, GIF ----
@@ -177,6 +191,25 @@ def test_gif_shows_the_file_as_data_and_a_still_filmstrip_beside_it(run, tmp_pat
     uri = re.search(r'src="data:image/gif;base64,([^"]+)"', moving.data)[1]
     assert base64.b64decode(uri) == (tmp_path / "a.gif").read_bytes()
     assert Image.open(io.BytesIO(still.data)).size == show.filmstrip(run, 4).size
+
+
+def test_two_runs_stand_side_by_side_and_the_shorter_one_waits_on_its_last_picture(run):
+    short = fitted(epochs=1)
+    pictures = show.frames({"long": run, "short": short}, count=2)
+    alone = {title: show.frames({title: r}, count=2) for title, r in (("long", run), ("short", short))}
+    assert len(pictures) == EPOCHS + 1 and len(alone["short"]) == 2
+    width = alone["long"][0].width
+    for i, picture in enumerate(pictures):
+        left, right = picture.crop((0, 0, width, picture.height)), picture.crop((width, 0, *picture.size))
+        assert left.tobytes() == alone["long"][i].tobytes()
+        assert right.tobytes() == alone["short"][min(i, 1)].tobytes()
+
+
+def test_a_pair_shares_the_ten_digits_and_its_titles_stand_in_the_text_of_its_gif(run, tmp_path, displayed):
+    pair = {"one": run, "other": run}
+    assert show.filmstrip(pair).width == 2 * show.filmstrip(run, 5).width
+    show.gif(pair, tmp_path / "a.gif")
+    assert "one beside other" in displayed[0].data
 
 
 # ---- the player without a kernel ----
@@ -258,9 +291,7 @@ def test_the_widget_of_a_run_shows_its_frames(run):
     assert (image.value, label.value) == (show.encode(show.frames(run, 2)[-1]), f"epoch {EPOCHS}")
 
 
-@pytest.mark.parametrize(
-    "name, value", [("angle", 90), ("scale", 0.5), ("shift_x", 0.3), ("shift_y", -1), ("shear", 1)]
-)
+@pytest.mark.parametrize("name, value", [("angle", 90), ("scale", 0.5), ("shift_x", 0.3), ("shift_y", -1), ("shear", 1)])
 def test_every_slider_of_the_explorer_moves_picture_and_matrix(name, value):
     root = player.explore_widget(torch.rand(1, 8, 8))
     sliders = {slider.description: slider for slider in widgets_of(root, ipywidgets.FloatSlider)}

@@ -1,4 +1,4 @@
-"""fit, resume and evaluate: the same bits again, whatever interrupts; the test set read once."""
+"""fit, resume and evaluate: the same bits again, whatever interrupts or diverges; the test set read once."""
 
 import functools
 
@@ -11,7 +11,7 @@ from stn_utils.data.worlds import Part, make_world
 from stn_utils.experiment import Experiment
 from stn_utils.models import build
 from stn_utils.run import Run
-from stn_utils.train import evaluate, fit, make_optimizer, train_epoch
+from stn_utils.train import describe_looks, evaluate, fit, make_optimizer, train_epoch
 
 
 @functools.cache
@@ -72,6 +72,7 @@ RECIPES = {
     "stnet, adam": {},
     "stnet, sgd": dict(optimizer="sgd", lr=0.01, momentum=0.9),
     "convnet, adam": dict(model="convnet", world="translated42"),
+    "drawn anew, clipped": dict(world="rts42", fresh=True, clip=0.5),
 }
 
 
@@ -187,7 +188,8 @@ def setup_epoch(experiment):
     return model, make_optimizer(model, experiment), world.train
 
 
-def test_an_epoch_waits_for_the_device_once_however_many_batches(tiny, monkeypatch):
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_an_epoch_waits_for_the_device_once_however_many_batches(tiny, monkeypatch, clip):
     # SGD: Adam reads its step counters with .item(), which on the CPU is free and on the GPU does not happen.
     counts = []
     for batch_size in (1100, 110):
@@ -202,7 +204,7 @@ def test_an_epoch_waits_for_the_device_once_however_many_batches(tiny, monkeypat
                     return original(self, *args, **kwargs)
 
                 patch.setattr(torch.Tensor, name, counted)
-            train_epoch(*arguments, batch_size)
+            train_epoch(*arguments, batch_size, clip)
         counts.append(calls)
     assert counts == [["item"], ["item"]]
 
@@ -232,9 +234,7 @@ def test_every_parameter_stands_in_exactly_one_group_with_its_learning_rate(tiny
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_ratio_0_holds_the_localization_and_lets_the_classifier_learn(tiny, optimizer):
-    before, after = (
-        train_and_go(tiny.but(optimizer=optimizer, loc_lr_ratio=0, epochs=epochs)).weights for epochs in (0, 1)
-    )
+    before, after = (train_and_go(tiny.but(optimizer=optimizer, loc_lr_ratio=0, epochs=epochs)).weights for epochs in (0, 1))
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"classifier"}
 
@@ -243,6 +243,139 @@ def test_the_loss_falls_on_glyphs(tiny):
     run = train_and_go(tiny.but(n_train=None))
     assert run.title == "glyphs, clean28"
     assert run.history["train_loss"][-1] < 0.9 * run.history["train_loss"][0]
+
+
+def length_of_step(experiment):
+    """How far one step, on all images at once, moves all weights together."""
+    one_step = experiment.but(epochs=1, optimizer="sgd", batch_size=experiment.n_train)
+    before, after = (train_and_go(one_step.but(epochs=epochs)).weights for epochs in (0, 1))
+    return sum((after[name] - before[name]).double().square().sum() for name in before).sqrt().item()
+
+
+def test_clip_bounds_the_step_and_leaves_a_smaller_one_as_it_is(tiny):
+    free = length_of_step(tiny.but(lr=0.1))
+    assert length_of_step(tiny.but(lr=0.1, clip=5 * free)) == pytest.approx(free / 2, rel=1e-4)  # 5 free x 0.1
+    assert length_of_step(tiny.but(lr=0.1, clip=20 * free)) == free
+
+
+def test_clip_bounds_every_step_of_an_epoch(tiny, monkeypatch):
+    model, optimizer, part = setup_epoch(tiny.but(optimizer="sgd", lr=0.1))
+    lengths = []
+
+    def step(original=optimizer.step):
+        before = [p.detach().clone() for p in model.parameters()]
+        original()
+        lengths.append(sum((p - b).double().square().sum() for p, b in zip(model.parameters(), before)).sqrt().item())
+
+    monkeypatch.setattr(optimizer, "step", step)
+    train_epoch(model, optimizer, part, 100, 0.2)
+    assert len(lengths) == 11
+    assert max(lengths) <= 0.1 * 0.2 * (1 + 1e-4) and min(lengths) > 0
+
+
+def pictures_trained_on(monkeypatch, experiment, **options):
+    """The Part of every epoch."""
+    parts = []
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_epoch", lambda model, optimizer, part, *rest: parts.append(part) or 0.0)
+        run = train_and_go(experiment, **options)
+    return parts, run
+
+
+def test_fresh_draws_the_training_digits_anew_every_epoch_and_nothing_else(tiny, monkeypatch):
+    fresh, run = pictures_trained_on(monkeypatch, tiny.but(world="rts42", fresh=True))
+    kept, usual = pictures_trained_on(monkeypatch, tiny.but(world="rts42"))
+    assert all(torch.equal(part.images, kept[0].images) for part in kept)
+    pictures = [kept[0].images, *(part.images for part in fresh)]
+    assert not any(torch.equal(one, other) for i, one in enumerate(pictures) for other in pictures[:i])
+    assert all(torch.equal(part.labels, kept[0].labels) for part in fresh)
+    assert torch.equal(run.probe["images"], usual.probe["images"])
+
+
+def test_fresh_draws_other_pictures_for_another_seed(tiny, monkeypatch):
+    ours, theirs = (
+        pictures_trained_on(monkeypatch, tiny.but(world="rts42", fresh=True, seed=seed, epochs=1))[0][0] for seed in (3, 4)
+    )
+    assert not torch.equal(ours.images, theirs.images)
+
+
+# ---- collapsed, given up, diverged ----
+
+THROWN = dict(optimizer="sgd", lr=0.1, loc_lr_ratio=100.0)  # the first steps throw the grid off the image
+DIVERGED = dict(optimizer="sgd", lr=1e30)
+
+
+def looks_off_the_image_in(monkeypatch, *epochs):
+    """Let training report that, in these epochs, the grid is off the image; else, that it is on it."""
+    calls = []
+
+    def reported(model, part):
+        calls.append(1)
+        return {**describe_looks(model, part), "outside": float(len(calls) in epochs), "contrast": 1.0}
+
+    monkeypatch.setattr(train, "describe_looks", reported)
+    monkeypatch.setattr(train.metrics, "top1", lambda *_: 0.1)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_collapse_is_said_once_quiet_or_not_and_the_run_goes_on(tiny, capsys, quiet):
+    run = fit(tiny.but(**THROWN), "cpu", quiet=quiet)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("epoch")]
+    assert line.startswith("COLLAPSED in epoch 1: 100 % of the grid lies off the image")
+    assert (run.collapse_epoch, run.epochs) == (1, 3) and run.test["top1"] < 0.2
+
+
+def test_a_run_that_does_not_collapse_says_nothing_of_it(tiny, capsys):
+    assert train_and_go(tiny).collapse_epoch is None
+    assert capsys.readouterr().out == ""
+
+
+def test_a_resumed_run_does_not_say_its_collapse_again(tiny, tmp_path, capsys):
+    for epochs in (1, 3):
+        train_and_go(tiny.but(**THROWN, epochs=epochs), folder=tmp_path)
+    assert capsys.readouterr().out.count("COLLAPSED") == 1
+
+
+def test_a_run_that_comes_back_and_is_thrown_again_has_collapsed_the_last_time(tiny, monkeypatch, capsys):
+    looks_off_the_image_in(monkeypatch, 2, 4, 5)
+    run = train_and_go(tiny.but(epochs=5))
+    assert run.collapse_epoch == 4
+    assert capsys.readouterr().out.count("COLLAPSED") == 1
+
+
+def test_give_up_ends_a_run_after_so_many_epochs_in_a_row_off_the_image(tiny, monkeypatch):
+    looks_off_the_image_in(monkeypatch, 1, 3, 4, 5, 6)
+    run = train_and_go(tiny.but(epochs=8, give_up=3))
+    assert run.epochs == 5 and run.finished and run.test is not None
+    assert len(run.probe["warped"]) == 6
+
+
+def test_a_run_that_gave_up_is_not_trained_further(tiny, tmp_path, monkeypatch):
+    experiment = tiny.but(**THROWN, epochs=6, give_up=2)
+    run = train_and_go(experiment, folder=tmp_path)
+    assert run.epochs == 2
+    monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("trained further"))
+    assert_same_bits(train_and_go(experiment, folder=tmp_path), run)
+    assert_same_bits(Run.load(tmp_path), run)
+
+
+@pytest.mark.parametrize("change", [{}, dict(model="convnet", give_up=1), dict(give_up=1)], ids=["bears all", "cnn", "on it"])
+def test_without_a_grid_off_the_image_or_a_limit_every_epoch_is_trained(tiny, change):
+    thrown = {} if change else THROWN
+    assert train_and_go(tiny.but(**thrown, **change)).epochs == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"clip": 1.0}, {"give_up": 1}], ids=["plain", "clipped", "given up"])
+def test_a_loss_that_becomes_nan_ends_with_a_run_that_is_flagged(tiny, tmp_path, options):
+    run = train_and_go(tiny.but(**DIVERGED, **options), folder=tmp_path)
+    assert not all(torch.tensor(run.history["train_loss"]).isfinite())
+    assert run.collapse_epoch == 1 and run.test["top1"] < 0.2
+    assert Run.load(tmp_path).collapse_epoch == 1
+
+
+def test_a_net_without_looks_may_diverge_too(tiny):
+    run = train_and_go(tiny.but(**DIVERGED, model="convnet"))
+    assert run.epochs == 3 and run.collapse_epoch is None  # it has no grid to lose
 
 
 # ---- what is read, what is recorded ----

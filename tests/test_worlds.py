@@ -1,18 +1,19 @@
-"""Worlds and glyphs: true poses, fixed splits, digits drawn from fonts."""
+"""Worlds and glyphs: true poses, fixed splits, clutter from other digits, digits drawn from fonts."""
 
 import hashlib
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
 from stn_utils import data
 from stn_utils.data import distort, glyphs
-from stn_utils.data.worlds import WORLDS, make_world
+from stn_utils.data.worlds import TRAIN_SEED, WORLDS, add_crops, distortion, make_world
 from stn_utils.experiment import choices
-from stn_utils.warp import determinant, identity, warp
+from stn_utils.warp import affine, determinant, identity, invert, warp
 
 TRAIN, TEST = 24, 6
 
@@ -34,10 +35,6 @@ def raw(train=TRAIN, test=TEST):
 # Worlds
 
 
-def options(world):
-    return {key: value for key, value in WORLDS[world].items() if key != "view"}
-
-
 def smooth_digits(count):
     """Flat blobs off the middle, unlike their mirror images and black at the edge: they survive a turn."""
     y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
@@ -53,7 +50,7 @@ def test_the_names_of_worlds_are_those_of_the_experiment():
 
 def test_poses_of_translated42_give_the_digits_back_exactly():
     digits = noise(40)
-    images, poses = distort(digits, 5, **options("translated42"))
+    images, poses = distort(digits, 5, **distortion("translated42"))
     assert images.shape == (40, 1, 42, 42) and images.dtype == torch.uint8
     back = warp(images.double(), poses.double(), size=(28, 28))
     assert torch.equal(back.round().to(torch.uint8), digits)
@@ -61,7 +58,7 @@ def test_poses_of_translated42_give_the_digits_back_exactly():
 
 def test_poses_of_rotated28_give_the_digits_back_but_for_blur():
     digits = smooth_digits(20)
-    images, poses = distort(digits, 5, **options("rotated28"))
+    images, poses = distort(digits, 5, **distortion("rotated28"))
     assert (images.float() - digits.float()).abs().amax(dim=(1, 2, 3)).median() > 60  # they did turn
     back = warp(images.float(), poses)
     assert (back - digits.float()).abs().max() < 17  # two samplings of at most h^2/8 (|f_xx| + |f_yy|) = 8
@@ -76,7 +73,7 @@ def draws(seed, count, room, max_angle):
 
 def test_translated42_puts_each_digit_where_the_seed_says():
     digits = noise(20)
-    images, _ = distort(digits, 7, **options("translated42"))
+    images, _ = distort(digits, 7, **distortion("translated42"))
     for digit, image, (column, row) in zip(digits, images, draws(7, 20, 14, 0)[1]):
         expected = torch.zeros(1, 42, 42, dtype=torch.uint8)
         expected[:, row : row + 28, column : column + 28] = digit
@@ -85,7 +82,7 @@ def test_translated42_puts_each_digit_where_the_seed_says():
 
 def test_rotated28_turns_each_digit_clockwise_by_the_angle_the_seed_says():
     digits = smooth_digits(8)
-    images, _ = distort(digits, 7, **options("rotated28"))
+    images, _ = distort(digits, 7, **distortion("rotated28"))
     for digit, image, angle in zip(digits, images, draws(7, 8, 0, 90)[0]):
         oracle = ndimage.rotate(digit[0].double(), -angle, reshape=False, order=1, mode="grid-constant")
         assert abs(image[0].numpy() - oracle).max() < 0.51  # rounding
@@ -108,12 +105,192 @@ def test_without_scatter_the_digit_lies_in_the_middle():
     assert poses.tolist() == [[[0.5, 0, 0], [0, 0.5, 0]]] * 3
 
 
-@pytest.mark.parametrize("world", ["rotated28", "translated42"])
+@pytest.mark.parametrize("world", sorted(WORLDS.keys() - {"clean28"}))
 def test_same_seed_same_images_other_seed_other_images(world):
     digits = noise(10)
-    first, again, other = (distort(digits, seed, **options(world)) for seed in (1, 1, 2))
+    first, again, other = (distort(digits, seed, **distortion(world)) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
+
+
+def as_in_the_first_three_worlds(digits, seed, canvas, max_angle=0.0, scatter=False):
+    """`distort` as it was before it could scale and clutter; stored results were made with it."""
+    count, side, room = len(digits), digits.shape[-1], canvas - digits.shape[-1]
+    random = torch.Generator().manual_seed(seed)
+    angle = max_angle * (2 * torch.rand(count, generator=random) - 1)
+    place = torch.randint(room + 1, (count, 2), generator=random) if scatter else torch.full((count, 2), room // 2)
+    shift = (2 * place + side) / canvas - 1
+    poses = affine(angle, side / canvas, shift[:, 0], shift[:, 1])
+    images = warp(digits.float(), invert(poses), size=(canvas, canvas)).round().to(torch.uint8)
+    return (images if max_angle or scatter else digits), poses
+
+
+@pytest.mark.parametrize("world", ["clean28", "rotated28", "translated42"])
+def test_the_first_three_worlds_have_kept_every_bit(world):
+    digits = noise(50)
+    now, before = (make(digits, 11, **distortion(world)) for make in (distort, as_in_the_first_three_worlds))
+    assert torch.equal(now[0], before[0]) and torch.equal(now[1], before[1])
+
+
+# Scales
+
+
+def test_poses_of_rts42_give_the_digits_back_but_for_blur():
+    digits = smooth_digits(40)
+    images, poses = distort(digits, 5, **distortion("rts42"))
+    assert images.shape == (40, 1, 42, 42) and images.dtype == torch.uint8
+    back = warp(images.float(), poses, size=(28, 28))
+    assert (back - digits.float()).abs().max() < 25  # two samplings: 8 as above, and 8 / 0.7^2 on the smallest
+
+
+def test_rts42_turns_and_scales_within_its_range_and_leaves_no_part_of_the_range_out():
+    _, poses = distort(noise(500, side=2), 0, **{**distortion("rts42"), "canvas": 3})
+    scales = determinant(poses).sqrt() * 3 / 2
+    angles = torch.rad2deg(torch.atan2(poses[:, 1, 0], poses[:, 0, 0]))
+    assert 0.7 <= scales.min() < 0.71 and 1.19 < scales.max() < 1.2001
+    assert -45.001 < angles.min() < -44 and 44 < angles.max() < 45.001
+
+
+def test_the_whole_window_of_a_scaled_digit_lies_on_the_canvas_and_goes_up_to_its_edges():
+    _, poses = distort(noise(500, side=28), 0, **distortion("rts42"))
+    half = determinant(poses).sqrt()  # of the window before it was turned, in half canvases
+    edges = [poses[:, :, 2] - half[:, None], poses[:, :, 2] + half[:, None]]
+    assert -1.0001 < edges[0].min() < -0.99 and 0.99 < edges[1].max() < 1.0001
+
+
+def test_a_scaled_digit_is_scaled_even_where_the_canvas_is_as_large_as_the_digit():
+    digits = torch.full((1, 1, 28, 28), 200, dtype=torch.uint8)
+    images, poses = distort(digits, 0, canvas=28, scales=(0.5, 0.5))
+    assert torch.equal(images, torch.nn.functional.pad(digits[..., :14, :14], (7, 7, 7, 7)))
+    assert poses.tolist() == [[[0.5, 0, 0], [0, 0.5, 0]]]
+
+
+# Clutter
+
+CLUTTERED = ["cluttered40", "cluttered60", "s3"]
+
+
+def cluttered(digits, seed, canvas, crops, crop_sides, mix, binary=False, scatter=True):
+    """Pictures of digits (N, side, side) at whole pixels, piece by piece; float32 draws, in the generator's order."""
+    random = torch.Generator().manual_seed(seed)
+    digits = 255 * (digits > 0) if binary else digits.astype(int)
+    count, side, _ = digits.shape
+    torch.rand(count, generator=random)  # the angles
+    places = torch.randint(canvas - side + 1, (count, 2), generator=random).tolist()
+    pictures = []
+    for start in range(0, count, 5000):
+        own = range(start, min(count, start + 5000))
+        layers = {i: np.zeros((canvas, canvas), int) for i in own}
+        for _ in range(crops):
+            shares = [torch.rand(len(own), n, generator=random).numpy() for n in (1, 1, 2, 2)]
+            for i, (size,), (which,), (row, column), (top, left) in zip(own, *shares):
+                size = crop_sides[0] + int(size * (crop_sides[1] - crop_sides[0] + 1))
+                other = [j for j in (*range(i + 1, count), *range(i))][int(which * (count - 1))]
+                row, column = int(row * (side - size + 1)), int(column * (side - size + 1))
+                top, left = int(top * (canvas - size + 1)), int(left * (canvas - size + 1))
+                piece = digits[other, row : row + size, column : column + size]
+                under = layers[i][top : top + size, left : left + size]
+                under[:] = {"max": np.maximum(under, piece), "sum": under + piece, "over": piece}[mix]
+        for i in own:
+            placed = np.zeros((canvas, canvas), int)
+            column, row = places[i]
+            placed[row : row + side, column : column + side] = digits[i]
+            pictures.append(np.maximum(placed, layers[i]) if mix == "max" else np.minimum(placed + layers[i], 255))
+    return np.stack(pictures)
+
+
+@pytest.mark.parametrize("world", CLUTTERED)
+def test_clutter_is_what_a_slow_loop_over_the_same_draws_makes(world):
+    digits = noise(30) * (noise(30, seed=1) < 100)  # dark in places, as digits are
+    images, _ = distort(digits, 7, **distortion(world))
+    assert (images[:, 0].numpy() == cluttered(digits[:, 0].numpy(), 7, **distortion(world))).all()
+
+
+def test_images_beyond_the_first_part_get_pieces_of_any_other_image_too():
+    digits = noise(5003, side=2)
+    recipe = dict(canvas=4, scatter=True, crops=1, crop_sides=(1, 2), mix="sum")
+    wanted = cluttered(digits[:, 0].numpy(), 7, **recipe)
+    assert (distort(digits, 7, **recipe)[0][:, 0].numpy() == wanted).all()
+
+
+def greys(count):
+    """Images that are each one grey of their own: 1, 2, 3."""
+    return torch.arange(1, count + 1, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).contiguous()
+
+
+def strewn(images, canvas=40, crops=1, sides=(6, 6), mix="max", seed=0):
+    """Pieces of images strewn on black: (N, canvas, canvas)."""
+    black = torch.zeros(len(images), 1, canvas, canvas)
+    random = torch.Generator().manual_seed(seed)
+    return add_crops(black, images, torch.arange(len(images)), random, crops, sides, mix)[:, 0]
+
+
+@pytest.mark.parametrize("mix", ["max", "over"])
+def test_pieces_come_from_every_image_but_the_own(mix):
+    images = greys(12)
+    seen = [set(strewn(images, crops=6, mix=mix, seed=seed)[4].unique().tolist()) for seed in range(60)]
+    assert set.union(*seen) == {0, *range(1, 13)} - {5}
+
+
+@pytest.mark.parametrize("sides", [(6, 6), (6, 8)])
+def test_a_piece_is_a_square_of_one_grey_with_a_side_in_its_range(sides):
+    found = set()
+    for picture in strewn(greys(200), sides=sides):
+        rows, columns = picture.nonzero().T
+        side = len(rows.unique())
+        assert len(columns.unique()) == side and len(rows) == side**2 and len(picture.unique()) == 2
+        found.add(side)
+    assert found == set(range(sides[0], sides[1] + 1))
+
+
+@pytest.mark.parametrize("canvas", [40, 60])
+def test_every_piece_lies_wholly_on_the_canvas_and_every_row_and_column_gets_some(canvas):
+    ones = torch.ones(400, 1, 28, 28, dtype=torch.uint8)
+    pictures = strewn(ones, canvas, crops=6, mix="sum")
+    assert (pictures.sum(dim=(1, 2)) == 6 * 6**2).all()  # no more pieces, no fewer, none cut off
+    assert pictures.sum(dim=(0, 1)).all() and pictures.sum(dim=(0, 2)).all()
+
+
+def test_a_piece_may_come_from_anywhere_in_its_image_and_holds_neighbours():
+    columns = torch.arange(1, 29, dtype=torch.uint8).expand(300, 1, 28, 28)
+    for images in (columns, columns.mT):
+        pieces = [picture[picture > 0].view(6, 6) for picture in strewn(images.contiguous())]
+        lines = torch.stack([piece if images is columns else piece.T for piece in pieces])
+        assert (lines == lines[:, :1, :1] + torch.arange(6)).all()
+        assert set(lines[:, 0, 0].tolist()) == set(range(1, 24))
+
+
+@pytest.mark.parametrize("world", CLUTTERED)
+def test_clutter_darkens_no_pixel_of_the_digit_and_leaves_its_pose(world):
+    digits = noise(40)
+    recipe = distortion(world)
+    images, poses = distort(digits, 3, **recipe)
+    placed, places = distort(digits, 3, **{**recipe, "crops": 0})
+    assert (images >= placed).all() and (images > placed).flatten(1).any(dim=1).all()
+    assert torch.equal(poses, places)
+
+
+def test_with_max_every_pixel_around_the_digit_is_black_or_a_pixel_of_another_image():
+    digits = greys(100)
+    images, poses = distort(digits, 0, **distortion("cluttered40"))
+    placed, _ = distort(digits, 0, **{**distortion("cluttered40"), "crops": 0})
+    for own, image, digit in zip(range(1, 101), images, placed):
+        assert own not in image[digit == 0]
+        assert (image[digit > 0] >= own).all() and image.max() <= 100
+
+
+def test_with_sum_pieces_and_digit_add_up_to_white_and_no_further():
+    digits = torch.full((60, 1, 28, 28), 100, dtype=torch.uint8)
+    images, _ = distort(digits, 0, **distortion("cluttered60"))
+    assert images.unique().tolist() == [0, 100, 200, 255]
+
+
+def test_s3_is_black_and_white():
+    images, poses = distort(noise(40) * (noise(40, seed=1) < 100), 0, **distortion("s3"))
+    assert images.unique().tolist() == [0, 255]
+    plain, _ = distort(noise(40), 0, **{**distortion("s3"), "crops": 0})
+    back = warp(plain.float(), poses, size=(28, 28)).round()
+    assert torch.equal(back, 255.0 * (noise(40) > 0))
 
 
 def world_of(name="clean28", replica=False, train=TRAIN):
@@ -186,6 +363,28 @@ def test_first_takes_the_first_images_and_refuses_more_than_there_are():
     assert serials(part.first(5)) == serials(part)[:5] and len(part.first(None)) == 22
     with pytest.raises(ValueError, match="n_train: 23 images asked for, 22 are there"):
         part.first(23)
+
+
+@pytest.mark.parametrize("name", ["rts42", "cluttered40"])
+@pytest.mark.parametrize("replica", [False, True])
+def test_drawn_anew_are_the_training_digits_with_their_labels_in_other_pictures(name, replica):
+    world = world_of(name, replica)
+    new, again, other = (world.drawn_anew(seed) for seed in (50, 50, 51))
+    assert torch.equal(new.labels, world.train.labels)
+    assert torch.equal(new.images, again.images) and torch.equal(new.poses, again.poses)
+    for part in (world.train, other):
+        assert not any(torch.equal(ours, theirs) for ours, theirs in zip(new.images, part.images))
+        assert not torch.equal(new.poses, part.poses)
+    assert torch.equal(world.drawn_anew(TRAIN_SEED).images, world.train.images)  # the same digits, then
+
+
+def test_drawn_anew_can_be_the_first_few_and_refuses_more_than_there_are():
+    world = world_of("translated42")
+    part = world.drawn_anew(50, 5)
+    assert torch.equal(part.labels, world.train.labels[:5])
+    assert torch.equal(warp(part.images.float(), part.poses, size=(28, 28)).round(), world.digits[:5].float())
+    with pytest.raises(ValueError, match="n_train: 23 images asked for, 22 are there"):
+        world.drawn_anew(50, 23)
 
 
 # Glyphs

@@ -111,11 +111,11 @@ def distort(
     else:
         low, high = scales
         size = side * (low + (high - low) * torch.rand(count, 1, generator=random))
-        place = (canvas - size) * (torch.rand(count, 2, generator=random) if scatter else 0.5)
+        place = (canvas - size) * (torch.rand(count, 2, generator=random) if scatter else torch.full((count, 2), 0.5))
     shift = (2 * place + size) / canvas - 1
     poses = affine(angle, size[:, 0] / canvas, shift[:, 0], shift[:, 1]).to(images.device)
     images = (images > 0).to(torch.uint8) * 255 if binary else images
-    if canvas == side and not (max_angle or crops):
+    if canvas == side and scales == (1.0, 1.0) and not (max_angle or crops):
         return images, poses
     parts = []
     for part in torch.arange(count).split(5000):  # in parts, to bound the memory

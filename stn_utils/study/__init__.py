@@ -3,6 +3,9 @@
 from .plan import FOLDER, Study, load, plans
 from .records import append, pack, to_record, unpack
 from .runner import run_missing
-from .table import table
+from .table import COLUMNS, collapse, table
 
-__all__ = ["FOLDER", "Study", "append", "load", "pack", "plans", "run_missing", "table", "to_record", "unpack"]
+__all__ = [
+    "COLUMNS", "FOLDER", "Study", "append", "collapse", "load", "pack", "plans", "run_missing", "table", "to_record",
+    "unpack",
+]  # fmt: skip

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,12 +28,12 @@ class Study(BaseModel):
     question: str
     cost: str
     seeds: int = Field(ge=1)
-    first_seed: int = 1000  # seeds below are for looking around; a study's are fresh
+    first_seed: int = Field(1000, ge=0)  # seeds below are for looking around; a study's are fresh
     measure: Literal["test_top1", "collapsed", "det", "outside"] = "test_top1"
     columns: list[Column] = ["top1", "lowest", "parameters"]
     contrasts: list[tuple[str, str]] = []
-    rows: dict[str, Experiment]
-    own_seeds: dict[str, int] = {}
+    rows: dict[str, Experiment] = Field(min_length=1)
+    own_seeds: dict[str, Annotated[int, Field(ge=1)]] = {}
 
     @property
     def path(self):
@@ -96,7 +96,7 @@ def _read(path):
                 lines[*keys, i] = child.start_mark.line + 1
         elif isinstance(node, yaml.MappingNode):
             own = set()
-            for key, child in node.value:
+            for key, child in sorted(node.value, key=lambda pair: pair[0].value != "<<"):  # what stands here wins
                 name, line = key.value, key.start_mark.line + 1
                 if name in own:
                     raise ValueError(f"{path}, line {line}: {name!r} stands twice, first in line {lines[*keys, name]}.")
@@ -115,10 +115,13 @@ def _read(path):
 
     text = path.read_text()
     try:
-        walk(yaml.compose(text), ())
         content = yaml.safe_load(text)
+        walk(yaml.compose(text), ())
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}.") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ValueError(f"{path}, line {line}: character {error.character:#x} is not allowed in YAML.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}, line 1: expected a plan, fields and values, got {content!r}.")
     return content, at
@@ -151,10 +154,16 @@ def load(name, folder=FOLDER):
                 "field", field, ["question", "cost", "seeds", "first_seed", "measure", "columns", "contrasts", "common", "rows"]
             )
     common, rows = content.pop("common", {}), content.get("rows", {})
-    for field, value in (("common", common), ("rows", rows), *((("rows", row), fields) for row, fields in rows.items())):
-        with at(*field) if isinstance(field, tuple) else at(field):
+
+    def expect_fields(value, *keys):
+        with at(*keys):
             if not isinstance(value, dict):
                 raise ValueError(f"expected fields and values, one a line, got {value!r}.")
+
+    expect_fields(common, "common")
+    expect_fields(rows, "rows")
+    for row, fields in rows.items():
+        expect_fields(fields, "rows", row)
     content["own_seeds"] = {row: fields["seeds"] for row, fields in rows.items() if "seeds" in fields}
     content["rows"] = {row: _row(row, fields, common, at) for row, fields in rows.items()}
     try:

@@ -43,7 +43,7 @@ def to_record(study, row, run, labels):
             "collapsed": run.collapse_epoch is not None,
             "collapse_epoch": run.collapse_epoch,
             "parameters": count_parameters(run.model()),
-            "seconds": round(sum(run.history["seconds"]), 1),
+            "seconds": round(sum(run.history.get("seconds", [])), 1),
         },
         "provenance": run.provenance,
     }

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .. import data, train
+from ..run import Run
 from .records import append, to_record
 
 
@@ -42,6 +43,8 @@ def _run_one(study, row, seed, device):
             world = data.load(experiment.dataset, experiment.world, experiment.replica)
             if world.dataset != experiment.dataset:
                 raise ValueError(f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it: no record is made.")
+            if _is_stale(folder, experiment):
+                shutil.rmtree(folder)
             run = train.fit(experiment, device, folder, quiet=True)
             if run.test is None:
                 return False
@@ -52,6 +55,17 @@ def _run_one(study, row, seed, device):
     end = f"collapsed in epoch {run.collapse_epoch}" if run.collapse_epoch else f"test top-1 {100 * run.test['top1']:.2f} %"
     tqdm.write(f"{study.name}  {row}  seed {seed}  {end}")
     return True
+
+
+def _is_stale(folder, experiment):
+    """Whether the unfinished Run there is of no use: the plan was changed since, or no file of it can be read."""
+    try:
+        run = Run.load(folder)
+        return run.experiment.but(epochs=experiment.epochs) != experiment or run.epochs > experiment.epochs
+    except FileNotFoundError:
+        return False
+    except RuntimeError:
+        return True
 
 
 def _work(threads, *arguments):

@@ -15,7 +15,11 @@ def _top1(record):
 
 
 def _last(name):
-    return lambda record: record["history"][name][-1] if record["history"].get(name) else float("nan")
+    def last(record):
+        values = record["history"].get(name) or [None]
+        return float("nan") if values[-1] is None else values[-1]  # null stands for nan
+
+    return last
 
 
 MEASURES = {  # what a contrast compares: value of a record, how to print the difference
@@ -30,9 +34,10 @@ def _mean(value, decimals=2):
     """A column: mean and t-interval of value(record)."""
 
     def show(records):
-        if not records:
+        values = [value(record) for record in records]
+        if not values or values[0] != values[0]:  # nan: a net without looks
             return "-"
-        mean, half = metrics.interval([value(record) for record in records])
+        mean, half = metrics.interval(values)
         return f"{mean:6.{decimals}f}" + (f" ± {half:.{decimals}f}" if half is not None else "")
 
     return show
@@ -42,6 +47,8 @@ def _rate(happened):
     """A column: how many of the records, with Wilson's interval in percent."""
 
     def show(records):
+        if "det" not in records[0]["history"]:
+            return "-"
         count = sum(map(bool, map(happened, records)))
         low, high = metrics.wilson(count, len(records))
         return f"{count}/{len(records)} ({100 * low:.0f}-{100 * high:.0f} %)"
@@ -100,9 +107,11 @@ def _collapses(by_row):
     """Every collapsed run: its seed and its epoch."""
     lines = []
     for row, records in by_row.items():
-        lost = [f"{seed} ({collapse(record)})" for seed, record in sorted(records.items()) if collapse(record)]
+        lost = [f"{seed}~({collapse(record)})" for seed, record in sorted(records.items()) if collapse(record)]
         if lost:
-            lines += textwrap.wrap(f"collapsed, seed (epoch): {row}: {', '.join(lost)}", 110, subsequent_indent="  ")
+            text = f"collapsed, seed (epoch): {row}: {', '.join(lost)}"
+            wrapped = textwrap.wrap(text, 110, subsequent_indent="  ", break_on_hyphens=False)
+            lines += [line.replace("~", " ") for line in wrapped]  # a seed and its epoch stay in one line
     return lines
 
 
