@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stn_utils import load, warp
-from stn_utils.exercises import ch00, ch01
+from stn_utils.exercises import ch00, ch01, ch02, ch03
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -71,6 +71,14 @@ def grid_of(corners, flip=False):
     return grid
 
 
+def distance_from_identity(theta):
+    return theta - torch.eye(2, 3, dtype=theta.dtype)
+
+
+def norm_of(gradients):
+    return torch.cat([g.flatten() for g in gradients]).norm()
+
+
 WRONG = {
     "mirror": [lambda: affine([1, 0, 0], [0, -1, 0]), lambda: affine([1, 0, 0], [0, 1, 0]), lambda: torch.eye(2, 3)],
     "crop": [
@@ -84,10 +92,39 @@ WRONG = {
     "read": [read_swapped, lambda i, r, c: i[min(round(r), 4), min(round(c), 6)], lambda i, r, c: i[int(r) % 5, int(c) % 7]],
     "grid": [grid_of(corners=True), grid_of(corners=False, flip=True)],
     "make": [make_with_shift([5, 2]), make_with_shift([0, 4]), make_without_gradient],
+    "border": [lambda m, s: (255 * m, -m / s), lambda m, s: (255 * m / s, m / s), lambda m, s: (0.0, m / s)],
+    "sample": [
+        lambda x, g, b: F.grid_sample(x, g, align_corners=False),
+        lambda x, g, b: F.grid_sample(x, g, padding_mode="border", align_corners=False),
+        lambda x, g, b: F.grid_sample(x - b, g, align_corners=False),
+        lambda x, g, b: torch.where((g.abs() > 1).any(-1)[:, None], b, F.grid_sample(x, g, align_corners=False)),
+    ],
+    "pull": [
+        lambda t: t.square().sum(dim=(1, 2)).mean(), lambda t: distance_from_identity(t).square().sum(),
+        lambda t: distance_from_identity(t).square().mean(),
+        lambda t: distance_from_identity(t.detach()).square().sum((1, 2)).mean(),
+    ],
+    "moved": [
+        lambda g, h, o, lr: lr * g * (1 + h @ o), lambda g, h, o, lr: -lr * g * (h @ o),
+        lambda g, h, o, lr: -lr * g * (1 + h @ h),
+    ],
+    "groups": [
+        lambda net, lr, ratio: [{"params": net.parameters(), "lr": lr}],
+        lambda net, lr, ratio: [{"params": net.localization.parameters(), "lr": lr * ratio}],
+        lambda net, lr, ratio: [{"params": net.localization.parameters(), "lr": lr},
+                                {"params": net.classifier.parameters(), "lr": lr * ratio}],
+    ],
+    "clip": [
+        lambda gs, limit: [g / max(1, g.norm() / limit) for g in gs], lambda gs, limit: [g.clamp(-limit, limit) for g in gs],
+        lambda gs, limit: [g * (limit / norm_of(gs)) for g in gs],
+        lambda gs, limit: [g.mul_(min(1, limit / norm_of(gs))) for g in gs],
+    ],
 }  # fmt: skip
 CHECKERS = {
     "mirror": ch00.check_mirror, "crop": ch00.check_crop, "solve": ch00.check_puzzle,
     "read": ch01.check_read, "grid": ch01.check_grid, "make": ch01.check_shift_only,
+    "border": ch02.check_border, "sample": ch02.check_sample_background, "pull": ch02.check_pull,
+    "moved": ch03.check_moved, "groups": ch03.check_groups, "clip": ch03.check_clip,
 }  # fmt: skip
 
 
