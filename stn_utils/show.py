@@ -118,7 +118,7 @@ def before_after(run, count=DIGITS_SHOWN, epoch=-1):
 
 def curves(runs, name="top1", title=None):
     """History of several Runs {label: Run}: `top1`, `loss`, or any other entry, over epochs."""
-    _, ax = plt.subplots(figsize=(WIDTH * 0.7, 3))
+    _, ax = plt.subplots(figsize=(WIDTH, 3))
     for label, run in runs.items():
         key = next((k for k in (f"val_{name}", f"test_{name}", name) if k in run.history), None)
         if key is None:
@@ -129,7 +129,7 @@ def curves(runs, name="top1", title=None):
         ax.set(xlabel="epoch", ylabel=f"{key.split('_')[0]} top-1, %" if name == "top1" else key.replace("_", " "))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_title(title or next(iter(runs.values())).title)
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves, never on them
     plt.show()
 
 
@@ -146,9 +146,12 @@ def seeds(records, rows, name="det", low=None, high=None):
             values = np.array(history[key], dtype=float) * (100 if name == "top1" else 1)
             lost = collapse_epoch(history)
             ax.plot(history["epoch"], values, ":" if lost else "-", color=INK if lost else WINDOW, linewidth=1)
-        ax.set(xlabel="epoch", title=title, ylim=(low, high))
+        ax.set(xlabel="epoch", title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].set_ylabel({"top1": "top-1, %", "det": "det A", "outside": "share outside"}.get(name, name))
+    axes[0, 0].set_ylim(low, high)
+    axes[0, 0].set_ylabel(
+        {"top1": "top-1, %", "det": "det A", "outside": "share outside", "train_loss": "train loss"}.get(name, name)
+    )
     plt.show()
 
 
