@@ -149,9 +149,7 @@ def seeds(records, rows, name="det", low=None, high=None):
         ax.set(xlabel="epoch", title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylim(low, high)
-    axes[0, 0].set_ylabel(
-        {"top1": "top-1, %", "det": "det A", "outside": "share outside", "train_loss": "train loss"}.get(name, name)
-    )
+    axes[0, 0].set_ylabel({"top1": "top-1, %", "det": "det A", "outside": "share outside"}.get(name, name.replace("_", " ")))
     plt.show()
 
 

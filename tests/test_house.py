@@ -74,12 +74,13 @@ def test_torch_and_torchvision_are_pinned_together():
     assert int(vision[1]) - int(torch[1]) == 15, "torchvision 0.(n + 15) belongs to torch 2.n"
 
 
-def test_numbers_of_the_readme_table_stand_in_the_study():
+@pytest.mark.parametrize("chapter, name, count", [("01", "vanilla", 4), ("02", "normalization", 7)])
+def test_numbers_of_the_readmes_tables_stand_in_the_studies(chapter, name, count):
     from stn_utils import study
 
-    printed = study.table(study.load("vanilla"))
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if " ± " in line and line.startswith("|")]
-    assert len(rows) == 4
-    for row in rows:
-        for value in row.split("|")[3:6]:
-            assert value.strip() in printed, value
+    printed = study.table(study.load(name))
+    part = (ROOT / "README.md").read_text().split(f"## What chapter {chapter} found")[1].split("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == count
+    for number in re.findall(r"[-+]?\d+\.\d+ ± \d+\.\d+|\d+/\d+ \(\d+-\d+ %\)", part):
+        assert number in printed, number
