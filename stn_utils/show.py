@@ -138,7 +138,7 @@ def seeds(records, rows, name="det", low=None, high=None):
 
     records: those of the study. rows: {row name: title}. name: an entry of the history; `top1` is in percent.
     """
-    figure, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 2.6), sharex=True, sharey=True, squeeze=False)
     for ax, (row, title) in zip(axes[0], rows.items()):
         for record in (record for record in records if record["row"] == row):
             history = record["history"]
