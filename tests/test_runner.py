@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from filelock import FileLock
+from tiny_study import PLAN, made_up, strict, write_plan
 
 import stn_utils.data
 from stn_utils import study as studies
@@ -22,19 +22,7 @@ from stn_utils.data.glyphs import glyphs
 from stn_utils.data.worlds import make_world
 from stn_utils.study import append, pack, run_missing, runner, to_record, unpack
 
-PLAN = {
-    "question": "does it run?",
-    "cost": "nothing",
-    "seeds": 2,
-    "common": {"dataset": "glyphs", "epochs": 1, "n_train": 64},
-    "rows": {"stn": {"model": "stnet"}, "cnn": {"model": "convnet"}},
-}
 PAIRS = [("stn", 1000), ("cnn", 1000), ("stn", 1001), ("cnn", 1001)]
-
-
-def write_plan(folder, **changes):
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
-    return folder
 
 
 @pytest.fixture
@@ -57,23 +45,8 @@ def tiny_data(monkeypatch):
     monkeypatch.setattr(stn_utils.data, "load", tiny_load)
 
 
-def made_up(row, seed, top1=0.5):
-    experiment = {**PLAN["common"], **PLAN["rows"][row], "seed": seed}
-    result = {"test_top1": top1, "parameters": 21840}
-    return {"study": "tiny", "row": row, "seed": seed, "experiment": experiment, "history": {"epoch": [1]}, "result": result}
-
-
 def pairs(study):
     return [(record["row"], record["seed"]) for record in study.records()]
-
-
-def strict(text):
-    """Parse JSON as other languages do: NaN and Infinity are no JSON."""
-
-    def refuse(word):
-        raise AssertionError(f"{word} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 # ---- the lines ----
@@ -258,7 +231,7 @@ def test_an_unfinished_run_that_is_of_no_use_is_begun_anew(tiny, tiny_data, coun
 
 def test_a_run_that_collapsed_is_recorded_as_such_and_the_study_goes_on(tmp_path, tiny_data, capsys):
     rows = {"thrown": {"optimizer": "sgd", "lr": 0.1, "loc_lr_ratio": 1000.0, "give_up": 1, "epochs": 3}, "stn": {}}
-    study = studies.load("tiny", write_plan(tmp_path, rows=rows, seeds=1))
+    study = studies.load("tiny", write_plan(tmp_path, rows=rows, seeds=1, contrasts=[]))
     run_missing(study, device="cpu")
     thrown, stn = study.records()
     assert (thrown["result"]["collapsed"], thrown["result"]["collapse_epoch"], thrown["history"]["epoch"]) == (True, 1, [1])

@@ -1,32 +1,17 @@
 """Study: a plan whose faults are named before anything runs, the records that are its own, one table."""
 
-import json
 import math
 import re
 
 import numpy as np
 import pytest
-import yaml
 from scipy import stats
+from tiny_study import made_up, strict, write_plan
 
 from stn_utils import study as studies
 from stn_utils.diagnose import streak
 from stn_utils.experiment import Experiment
 from stn_utils.study import append, table, unpack
-
-PLAN = {
-    "question": "does it run?",
-    "cost": "nothing",
-    "seeds": 2,
-    "contrasts": [["stn", "cnn"]],
-    "common": {"dataset": "glyphs", "epochs": 1, "n_train": 64},
-    "rows": {"stn": {"model": "stnet"}, "cnn": {"model": "convnet"}},
-}
-
-
-def write_plan(folder, **changes):
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
-    return folder
 
 
 @pytest.fixture
@@ -34,27 +19,10 @@ def tiny(tmp_path):
     return studies.load("tiny", write_plan(tmp_path))
 
 
-def made_up(row, seed, top1=0.5, **history):
-    model = {"stn": "stnet", "cnn": "convnet"}.get(row, "stnet")
-    experiment = {**PLAN["common"], "model": model, "seed": seed}
-    result = {"test_top1": top1, "parameters": 21840}
-    history = {"epoch": [1], **history}
-    return {"study": "tiny", "row": row, "seed": seed, "experiment": experiment, "history": history, "result": result}
-
-
 def write_records(study, scores):
     for row, by_seed in scores.items():
         for seed, top1 in by_seed.items():
             append(study.path, made_up(row, seed, top1))
-
-
-def strict(text):
-    """Parse JSON as other languages do: NaN and Infinity are no JSON."""
-
-    def refuse(word):
-        raise AssertionError(f"{word} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 # ---- plans ----
