@@ -2,7 +2,7 @@
 
 import os
 
-from . import data, metrics, player, show, study, warp
+from . import data, metrics, player, show, squares, study, warp
 from .data import load
 from .experiment import Experiment, budget
 from .metrics import compare
@@ -12,7 +12,7 @@ from .train import evaluate, fit, pick_device
 
 __all__ = [
     "Experiment", "Run", "budget", "compare", "data", "evaluate", "fit", "hello", "load", "metrics", "pick_device",
-    "play", "player", "show", "study", "warp",
+    "play", "player", "show", "squares", "study", "warp",
 ]  # fmt: skip
 
 

@@ -21,6 +21,13 @@ def budget(full, fast):
     return fast if os.environ.get("STN_FAST") == "1" else full
 
 
+BELONGS = {  # options of some models only
+    "activation": ("stnet", "sequential"), "family": ("stnet",), "steps": ("sequential", "reinforced"),
+    "recurrence": ("sequential",), "resample": ("sequential",), "actions": ("reinforced",), "policy": ("reinforced",),
+    "gamma": ("reinforced",), "entropy": ("reinforced",),
+}  # fmt: skip
+
+
 class Experiment(BaseModel):
     """What decides a result. The defaults are the course's default recipe.
 
@@ -34,7 +41,25 @@ class Experiment(BaseModel):
     world: Literal["clean28", "rotated28", "translated42", "rts42", "cluttered40", "cluttered60", "s3"] = Field(
         "clean28", description="how the images are distorted"
     )
-    model: Literal["convnet", "stnet"] = Field("stnet", description="network")
+    model: Literal["convnet", "stnet", "sequential", "reinforced"] = Field("stnet", description="network")
+    family: Literal["affine", "rotation", "shift-scale"] = Field("affine", description="warps that a stnet can make")
+    steps: int = Field(2, ge=1, description="looks of a sequential, moves of a reinforced transformer")
+    recurrence: Literal["corrected", "s0", "s0-looks", "s0-remembers", "s0-unbounded"] = Field(
+        "corrected", description="a sequential transformer's; s0 and its mistakes, corrected one at a time"
+    )
+    resample: bool = Field(False, description="a sequential transformer warps the last warped image, not the original")
+    actions: Literal["s0", "turns", "shifts-zooms", "all"] = Field("all", description="moves of a reinforced transformer")
+    policy: Literal["learned", "identity", "random"] = Field("learned", description="what chooses them; two are controls")
+    gamma: float = Field(0.98, ge=0, le=1, description="discount of later rewards")
+    entropy: float = Field(0.05, ge=0, allow_inf_nan=False, description="bonus for a policy that stays undecided")
+    classifier: Literal["cnn", "fcn"] = Field(
+        "cnn", description="the tutorial's, or two dense layers that cannot shift a filter"
+    )
+    coordconv: Literal["none", "localization", "classifier", "both"] = Field(
+        "none", description="which of its two halves gets CoordConv layers instead of plain convolutions"
+    )
+    activation: Literal["relu", "leaky-relu"] = Field("relu", description="of the localization net; leaky has slope 0.01")
+    width: float = Field(1.0, gt=0, le=16, description="channels and hidden units of the classifier, times this")
     view: int | None = Field(None, ge=16, description="side in pixels of what the classifier sees; default: the world's")
     normalize: Literal["before", "after", "localization", "none"] = Field(
         "before", description="normalization: before or after the transformer, for its localization net alone, or none"
@@ -68,6 +93,14 @@ class Experiment(BaseModel):
     def _fits_together(self):
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum={self.momentum} belongs to optimizer='sgd', not {self.optimizer!r}.")
+        for name, models in BELONGS.items():
+            value = getattr(self, name)
+            if self.model not in models and value != type(self).model_fields[name].default:
+                raise ValueError(f"{name}={value!r} belongs to {' or '.join(models)}, not to model={self.model!r}.")
+        if self.coordconv in ("localization", "both") and self.model == "convnet":
+            raise ValueError(f"coordconv={self.coordconv!r} changes the localization net, and a convnet has none.")
+        if self.classifier == "fcn" and (self.coordconv in ("classifier", "both") or self.width != 1):
+            raise ValueError("classifier='fcn' has no convolutions and one width: coordconv and width change those of 'cnn'.")
         return self
 
     def but(self, **changes):

@@ -1,43 +1,88 @@
-"""The SpatialTransformer: a layer that looks where its localization net tells it to."""
+"""Two layers: the SpatialTransformer looks where its localization net tells it to, the CoordConv2d knows where it is."""
 
 import torch
 from torch import nn
 
 from .experiment import one_of
-from .warp import PADDINGS, make_grid, sample
+from .warp import FAMILIES, PADDINGS, make_grid, sample
 
 
-def start_at_identity(linear):
-    """Zero the weights of the last linear layer (n -> 6) and set its bias to 1 0 0 0 1 0; returns it.
+def start_at_identity(linear, family="affine"):
+    """Zero the weights of the last linear layer and set its bias to the family's identity, 1 0 0 0 1 0; returns it.
 
     The transformer then passes its input through unchanged, whatever the image, until training moves it.
     Source: Jaderberg et al. 2015, appendix A.4.
     """
     with torch.no_grad():
         linear.weight.zero_()
-        linear.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+        linear.bias.copy_(torch.tensor(FAMILIES[family][0]))
     return linear
 
 
 class SpatialTransformer(nn.Module):
     """Warp images or feature maps (B, C, H, W) by the theta that `localization` reads from them.
 
-    localization: any module that maps (B, C, H, W) to (B, 6). size: (h, w) of the output, default that of the
-    input. padding, background and the coordinate convention are those of `warp.sample`.
+    localization: any module that maps (B, C, H, W) to the parameters of `family`, (B, 6) for affine. size: (h, w) of
+    the output, default that of the input. padding, background and the coordinate convention are those of `warp.sample`.
     Returns (B, C, h, w). Source: Jaderberg et al. 2015, section 3.
     """
 
-    def __init__(self, localization, size=None, padding="zeros", background=0.0):
+    def __init__(self, localization, size=None, padding="zeros", background=0.0, family="affine"):
         super().__init__()
         self.localization = localization
+        self.family = one_of("family", family, tuple(FAMILIES))
         self.size = size
         self.padding = one_of("padding", padding, PADDINGS)
         self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
 
     def theta(self, x):
         """Where to look: (B, 2, 3), from output to input coordinates."""
-        return self.localization(x).view(-1, 2, 3)
+        return FAMILIES[self.family][1](self.localization(x))
+
+    def looks(self, x):
+        """The list of theta, one per look: here one."""
+        return [self.theta(x)]
 
     def forward(self, x):
         grid = make_grid(self.theta(x), self.size or x.shape[-2:])
         return sample(x, grid, self.padding, self.background)
+
+
+def coordinates(height, width, radius=False, device=None, dtype=None):
+    """The channels that a CoordConv adds: x and y (2, height, width), with the radius (3, height, width).
+
+    x runs from -1 in the first column to 1 in the last, y likewise down the rows, corner to corner as in the paper
+    (`align_corners=True`; theta in this course is not). A single column or row is the centre, 0. The radius is the
+    distance from the centre, sqrt(2) in the corners. Source: Liu et al. 2018, section 3.
+    """
+
+    def line(count):
+        ends = (-1, 1) if count > 1 else (0, 0)
+        return torch.linspace(*ends, count, device=device, dtype=dtype)
+
+    y, x = torch.meshgrid(line(height), line(width), indexing="ij")
+    return torch.stack([x, y, (x.square() + y.square()).sqrt()] if radius else [x, y])
+
+
+class CoordConv2d(nn.Conv2d):
+    """A convolution that also sees its place: nn.Conv2d over the image's channels and those of `coordinates`.
+
+    Takes what nn.Conv2d takes, and `radius`; in_channels counts the image's alone. Maps (B, in_channels, H, W) or
+    (in_channels, H, W) as nn.Conv2d does. With zero weights on the added channels it is that convolution.
+    Raises ValueError for another number of channels. Source: Liu et al. 2018, section 3.
+    """
+
+    def __init__(self, in_channels, *arguments, radius=False, **options):
+        super().__init__(in_channels + 2 + radius, *arguments, **options)
+        self.radius = radius
+
+    def forward(self, x):
+        expected = self.in_channels - 2 - self.radius
+        if x.ndim not in (3, 4) or x.shape[-3] != expected:
+            added = 2 + self.radius
+            raise ValueError(f"x: expected (B, {expected}, H, W), got {tuple(x.shape)}; CoordConv2d adds {added} itself.")
+        place = coordinates(*x.shape[-2:], self.radius, x.device, x.dtype)
+        seen = torch.cat([x, place.expand(*x.shape[:-3], -1, -1, -1)], dim=-3)
+        if x.ndim == 4 and x.stride(1) == 1:  # torch.cat would forget channels_last
+            seen = seen.contiguous(memory_format=torch.channels_last)
+        return super().forward(seen)

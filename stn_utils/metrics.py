@@ -5,17 +5,86 @@ import math
 import torch
 
 
-def top1(predictions, labels):
-    """Share of right answers; both (N,). Raises ValueError if they are empty or of different shapes."""
+def _checked(predictions, labels, classes=None):
+    """Both, after a look: the same length above 0, and classes 0 to classes - 1."""
     if predictions.shape != labels.shape or not len(labels):
         shapes = f"{tuple(predictions.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"predictions and labels: expected the same length above 0, got shapes {shapes}.")
+    for name, values in (("predictions", predictions), ("labels", labels)) if classes else ():
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= classes:
+            raise ValueError(f"{name}: expected classes 0 to {classes - 1}, got {low} to {high}.")
+    return predictions, labels
+
+
+def top1(predictions, labels):
+    """Share of right answers; both (N,). Raises ValueError if they are empty or of different shapes."""
+    predictions, labels = _checked(predictions, labels)
     return (predictions == labels).float().mean().item()
 
 
 def confusion(predictions, labels, classes=10):
-    """Count matrix (classes, classes): row = true class, column = answer. Its sum is N, its trace the right answers."""
+    """Count matrix (classes, classes): row = true class, column = answer. Its sum is N, its trace the right answers.
+
+    Raises ValueError as `top1`, and for a class out of range.
+    """
+    predictions, labels = _checked(predictions, labels, classes)
     return torch.bincount(labels.long() * classes + predictions.long(), minlength=classes**2).view(classes, classes)
+
+
+def per_class(predictions, labels, classes=10):
+    """What one class against the rest scores: a dict of lists, one number a class; scikit-learn's definitions.
+
+    precision (of the answers "c", how many are c), recall (of all c, how many were found; also: sensitivity, or a
+    class's accuracy), specificity (of all others, how many were not called c), f1 (harmonic mean of precision and
+    recall), one_vs_rest (right answers to "is it c?", the others' included). Where nothing was answered or nothing is
+    there, 0. Raises ValueError as `confusion`.
+    """
+    from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
+
+    predictions, labels = (values.cpu().numpy() for values in _checked(predictions, labels, classes))
+    names = range(classes)
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, labels=names, zero_division=0)
+    (tn, fp), (fn, tp) = multilabel_confusion_matrix(labels, predictions, labels=names).transpose(1, 2, 0)
+    found = {
+        "precision": precision, "recall": recall, "specificity": tn / (tn + fp).clip(min=1), "f1": f1,
+        "one_vs_rest": (tp + tn) / len(labels),
+    }  # fmt: skip
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def report(predictions, labels, classes=10):
+    """top1, and the means over classes (macro averages) of what `per_class` returns: a dict of numbers."""
+    means = {name: sum(values) / classes for name, values in per_class(predictions, labels, classes).items()}
+    return {"top1": top1(predictions, labels), **means}
+
+
+def calibration_error(logits, labels, bins=15):
+    """Expected calibration error: how far confidence is from being right, in [0, 1]; logits (N, classes), labels (N,).
+
+    Images are sorted by the probability of their answer into `bins` equal intervals; the gaps between mean probability
+    and share right are averaged, weighted by images. Raises ValueError as `confusion`. Source: Guo et al. 2017.
+    """
+    confidence, predictions = logits.cpu().double().softmax(dim=1).max(dim=1)
+    predictions, labels = _checked(predictions, labels.cpu(), logits.shape[1])
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1  # intervals are open on the left
+    gap = torch.zeros(bins, dtype=torch.float64)
+    gap.index_add_(0, place, confidence - (predictions == labels).double())
+    return gap.abs().sum().item() / len(labels)
+
+
+def mcnemar(ours, theirs):
+    """Images that only one of two networks gets right, and McNemar's exact p value: (only ours, only theirs, p).
+
+    ours, theirs: booleans (N,), right or not, for the same images in the same order; raises ValueError for other lengths.
+    """
+    from scipy import stats
+
+    if len(ours) != len(theirs) or not len(ours):
+        raise ValueError(f"ours and theirs: expected the same images, above 0, got {len(ours)} and {len(theirs)}.")
+    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    differ = only_ours + only_theirs
+    return only_ours, only_theirs, float(stats.binomtest(only_ours, differ).pvalue) if differ else 1.0
 
 
 def interval(values, level=0.95):

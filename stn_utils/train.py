@@ -211,6 +211,7 @@ def evaluate(run, device=None):
     run.test = {
         "top1": metrics.top1(predictions, part.labels),
         "loss": F.cross_entropy(logits, part.labels).item(),
+        "calibration_error": metrics.calibration_error(logits, part.labels),
         "predictions": predictions.to(torch.uint8).cpu(),
         "confusion": metrics.confusion(predictions, part.labels).cpu(),
     }

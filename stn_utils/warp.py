@@ -40,6 +40,14 @@ def affine(angle=0.0, scale=1.0, shift_x=0.0, shift_y=0.0, shear=0.0):
     return torch.stack([top, bottom], dim=1)
 
 
+# A family: the parameters that mean identity, and the function from parameters (B, n) to theta.
+FAMILIES = {
+    "affine": ((1.0, 0, 0, 0, 1, 0), lambda p: p.view(-1, 2, 3)),
+    "rotation": ((0.0,), lambda p: affine(angle=p[:, 0] * 180 / math.pi)),
+    "shift-scale": ((1.0, 0, 0), lambda p: affine(scale=p[:, 0], shift_x=p[:, 1], shift_y=p[:, 2])),
+}
+
+
 def make_grid(theta, size):
     """Turn theta (B, 2, 3) into the grid (B, H, W, 2) of input coordinates (x, y), one per output pixel.
 

@@ -8,10 +8,12 @@ import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import nn
 
 from stn_utils import load, warp
-from stn_utils.exercises import ch00, ch01, ch02, ch03
+from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05
+from stn_utils.layers import CoordConv2d, coordinates
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -79,6 +81,70 @@ def norm_of(gradients):
     return torch.cat([g.flatten() for g in gradients]).norm()
 
 
+def scores_of(counts):
+    right = counts.diagonal()
+    return right / counts.sum(dim=1).clamp(min=1), right / counts.sum(dim=0).clamp(min=1)
+
+
+def scores_after_writing(counts):
+    counts[counts.sum(dim=0) == 0] = 1
+    return scores_of(counts)
+
+
+def coordinates_of(line, swapped=False):
+    def make(height, width):
+        x, y = line(width).expand(height, width), line(height)[:, None].expand(height, width)
+        return torch.stack([y, x] if swapped else [x, y])
+
+    return make
+
+
+def to_one(count):
+    return torch.linspace(-1, 1, count)
+
+
+def coordconv_that(places):
+    """A CoordConv whose three channels are what `places(height, width)` makes."""
+
+    class Layer(nn.Module):
+        def __init__(self, in_channels, out_channels, kernel_size):
+            super().__init__()
+            self.conv = nn.Conv2d(in_channels + 3, out_channels, kernel_size)
+
+        def forward(self, x):
+            place = places(*x.shape[-2:]).to(x)
+            return self.conv(torch.cat([x, place.expand(len(x), -1, -1, -1)], dim=1))
+
+    return Layer
+
+
+def off_centre(height, width):
+    x, y = coordinates(height, width)
+    return torch.stack([x, y, ((x - 0.5) ** 2 + (y - 0.5) ** 2).sqrt()])
+
+
+def axes_divided_by_each_other(height, width):
+    x, y = coordinates(height, width)
+    x, y = (x + 1) * (width - 1) / (height - 1) - 1, (y + 1) * (height - 1) / (width - 1) - 1
+    return torch.stack([x, y, (x**2 + y**2).sqrt()])
+
+
+class DeadWeights(coordconv_that(lambda height, width: coordinates(height, width, radius=True))):
+    def __init__(self, in_channels, out_channels, kernel_size):
+        super().__init__(in_channels, out_channels, kernel_size)
+        self.unused = nn.Conv2d(in_channels, out_channels, kernel_size)
+
+
+class InFloat32(nn.Module):
+    def __init__(self, *arguments):
+        super().__init__()
+        self.conv = CoordConv2d(*arguments, radius=True)
+
+    def forward(self, x):
+        place = coordinates(*x.shape[-2:], radius=True).expand(len(x), -1, -1, -1)
+        return F.conv2d(torch.cat([x, place], dim=1), self.conv.weight, self.conv.bias)
+
+
 WRONG = {
     "mirror": [lambda: affine([1, 0, 0], [0, -1, 0]), lambda: affine([1, 0, 0], [0, 1, 0]), lambda: torch.eye(2, 3)],
     "crop": [
@@ -119,12 +185,38 @@ WRONG = {
         lambda gs, limit: [g * (limit / norm_of(gs)) for g in gs],
         lambda gs, limit: [g.mul_(min(1, limit / norm_of(gs))) for g in gs],
     ],
+    "top1_from": [
+        lambda a, c: a, lambda a, c: 1 - 5 * (1 - a), lambda a, c: 1 - c * (1 - a), lambda a, c: 1 - 2 / c * (1 - a),
+    ],
+    "recall_and_precision": [
+        lambda counts: scores_of(counts)[::-1], scores_after_writing,
+        lambda counts: (counts.diagonal() / counts.sum(1), counts.diagonal() / counts.sum(0)),
+        lambda counts: (counts.diagonal() / counts.sum(),) * 2,
+    ],
+    "seeds_needed": [
+        lambda s, d: next(n for n in range(2, 10**5) if 1.959964 * s / n**0.5 < d),
+        lambda s, d: math.ceil((s / d) ** 2),
+        lambda s, d: next(n for n in range(2, 10**5) if stats.t.ppf(0.95, n - 1) * s / n**0.5 < d),
+    ],
+    "coordinates": [
+        coordinates_of(to_one, swapped=True), coordinates_of(lambda n: torch.linspace(0, 1, n)),
+        coordinates_of(lambda n: (2 * torch.arange(n) + 1) / n - 1),
+    ],
+    "Repaired": [DeadWeights, InFloat32, coordconv_that(off_centre), coordconv_that(axes_divided_by_each_other)],
+    "added": [
+        lambda layer, h, w: layer(torch.zeros(1, 3, h, w))[0].detach(),
+        lambda layer, h, w: coordinates(h, w, layer.radius),
+        lambda layer, h, w: F.conv2d(coordinates(h, w)[None], layer.weight[:, :2].detach())[0],
+    ],
 }  # fmt: skip
 CHECKERS = {
     "mirror": ch00.check_mirror, "crop": ch00.check_crop, "solve": ch00.check_puzzle,
     "read": ch01.check_read, "grid": ch01.check_grid, "make": ch01.check_shift_only,
     "border": ch02.check_border, "sample": ch02.check_sample_background, "pull": ch02.check_pull,
     "moved": ch03.check_moved, "groups": ch03.check_groups, "clip": ch03.check_clip,
+    "top1_from": ch04.check_top1_from, "recall_and_precision": ch04.check_recall_and_precision,
+    "seeds_needed": ch04.check_seeds_needed,
+    "coordinates": ch05.check_coordinates, "Repaired": ch05.check_layer, "added": ch05.check_added,
 }  # fmt: skip
 
 
@@ -135,7 +227,7 @@ def sources(chapter, kind):
 
 def solutions(chapter):
     """What the folded solutions of a chapter define."""
-    names = {"torch": torch, "math": math, "warp": warp}
+    names = {"torch": torch, "nn": nn, "math": math, "warp": warp}
     for source in sources(chapter, "markdown"):
         for code in re.findall(r"<summary>Solution</summary>\s*```python\n(.*?)```", source, flags=re.S):
             exec(code, names)
@@ -143,7 +235,7 @@ def solutions(chapter):
 
 
 def stubs(chapter):
-    names = {}
+    names = {"nn": nn}
     for source in sources(chapter, "code"):
         if "raise NotImplementedError" in source:
             exec(source, names)

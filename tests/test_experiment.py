@@ -21,6 +21,14 @@ from stn_utils.experiment import Experiment, budget, check_field, choices, expla
         ({"giveup": 3}, "field 'giveup'. Did you mean 'give_up'?"),
         ({"padding": "reflect"}, "padding 'reflect'. Did you mean 'reflection'?"),
         ({"optimizer": "Adam"}, "optimizer 'Adam'. Did you mean 'adam'?"),
+        ({"coordconf": "both"}, "field 'coordconf'. Did you mean 'coordconv'?"),
+        ({"coordconv": "localisation"}, "coordconv 'localisation'. Did you mean 'localization'?"),
+        ({"coordconv": "clasifier"}, "coordconv 'clasifier'. Did you mean 'classifier'?"),
+        ({"coordconv": True}, "unknown coordconv True. Valid: none, localization, classifier, both."),
+        ({"activations": "relu"}, "field 'activations'. Did you mean 'activation'?"),
+        ({"activation": "leaky_relu"}, "activation 'leaky_relu'. Did you mean 'leaky-relu'?"),
+        ({"activation": "ReLU"}, "unknown activation 'ReLU'"),
+        ({"widht": 2}, "field 'widht'. Did you mean 'width'?"),
     ],
 )
 def test_unknown_names_raise_and_name_the_nearest(wrong, named):
@@ -43,7 +51,8 @@ def test_a_name_unlike_all_others_gets_the_list_and_no_guess():
         ("loc_lr_ratio", float("inf")), ("batch_size", 0), ("epochs", -1), ("epochs", 1.5), ("n_train", 0),
         ("seed", -1), ("seed", "one"), ("mean", float("nan")), ("mean", float("inf")), ("std", 0.0), ("std", -0.3),
         ("std", float("inf")), ("clip", 0.0), ("clip", -1.0), ("clip", float("inf")), ("clip", float("nan")),
-        ("give_up", 0), ("give_up", 2.5), ("fresh", "perhaps"),
+        ("give_up", 0), ("give_up", 2.5), ("fresh", "perhaps"), ("width", 0.0), ("width", -1.0), ("width", 16.5),
+        ("width", float("nan")), ("width", float("inf")), ("width", "wide"), ("width", None),
     ],
 )  # fmt: skip
 def test_values_out_of_range_raise_and_name_the_field(field, value):
@@ -84,16 +93,44 @@ def test_but_validates_like_a_new_one(changes):
         Experiment().but(**changes)
 
 
+OF_THE_LOCALIZATION_NET = [{"coordconv": "localization"}, {"coordconv": "both"}, {"activation": "leaky-relu"}]
+
+
+@pytest.mark.parametrize("wanted", OF_THE_LOCALIZATION_NET, ids=str)
+def test_what_changes_a_localization_net_is_refused_for_a_net_without_one_by_field_and_value(wanted):
+    ((field, value),) = wanted.items()
+    with pytest.raises(ValueError, match=f"{field}='{value}' (changes the localization net|belongs to stnet or sequential)"):
+        Experiment(model="convnet", **wanted)
+    with pytest.raises(ValueError, match=f"{field}='{value}'"):
+        Experiment(**wanted).but(model="convnet")
+    assert getattr(Experiment(model="stnet", **wanted), field) == value
+
+
+def test_a_convnet_may_have_coordconv_in_its_classifier_and_any_net_any_width():
+    assert Experiment(model="convnet", coordconv="classifier", width=1.13).coordconv == "classifier"
+    assert Experiment(model="stnet", coordconv="both", width=16).width == 16
+
+
 def test_json_round_trip_keeps_every_field():
-    experiment = Experiment(
+    convnet = Experiment(
         dataset="glyphs", world="translated42", model="convnet", view=20, normalize="after", padding="border",
         optimizer="sgd", lr=0.1 + 0.2, loc_lr_ratio=0.1, momentum=0.9, batch_size=7, epochs=2, n_train=100,
-        replica=True, seed=11, mean=0.1, std=0.3, clip=1.0, give_up=3, fresh=True,
+        replica=True, seed=11, mean=0.1, std=0.3, clip=1.0, give_up=3, fresh=True, coordconv="classifier", width=1.13,
     )  # fmt: skip
-    assert set(experiment.model_dump()) == experiment.model_fields_set  # none of them left at its default
-    text = experiment.model_dump_json()
-    assert Experiment.model_validate_json(text) == experiment
-    assert Experiment(**json.loads(text)) == experiment
+    others = [  # what a convnet cannot have
+        Experiment(coordconv="both", activation="leaky-relu", family="rotation", classifier="cnn"),
+        Experiment(model="sequential", steps=5, recurrence="s0", resample=True, classifier="fcn"),
+        Experiment(model="reinforced", actions="s0", policy="random", gamma=0.5, entropy=0.0),
+    ]
+    usual = Experiment().model_dump()
+    changed = {
+        name for experiment in (convnet, *others) for name, value in experiment.model_dump().items() if value != usual[name]
+    }
+    assert changed == set(Experiment.model_fields)  # none of them left at its default in all
+    for experiment in (convnet, *others):
+        text = experiment.model_dump_json()
+        assert Experiment.model_validate_json(text) == experiment
+        assert Experiment(**json.loads(text)) == experiment
 
 
 def test_json_with_a_misspelt_field_names_the_nearest():
@@ -101,11 +138,28 @@ def test_json_with_a_misspelt_field_names_the_nearest():
         Experiment.model_validate_json('{"epoch": 3}')
 
 
+NEW = {  # what came later, and the value that leaves everything as it was
+    "mean": None, "std": None, "clip": None, "give_up": None, "fresh": False,
+    "coordconv": "none", "activation": "relu", "width": 1.0, "family": "affine", "steps": 2, "recurrence": "corrected",
+    "resample": False, "actions": "all", "policy": "learned", "gamma": 0.98, "entropy": 0.05, "classifier": "cnn",
+}  # fmt: skip
+
+
 def test_what_is_new_changes_nothing_unless_it_is_asked_for():
-    new = {"mean": None, "std": None, "clip": None, "give_up": None, "fresh": False}
-    assert {name: getattr(Experiment(), name) for name in new} == new
-    old = {name: value for name, value in Experiment(seed=3).model_dump().items() if name not in new}
+    assert {name: getattr(Experiment(), name) for name in NEW} == NEW
+    old = {name: value for name, value in Experiment(seed=3).model_dump().items() if name not in NEW}
     assert Experiment(**old) == Experiment(seed=3)  # a record from before
+
+
+def test_json_from_before_coordconv_was_known_loads_as_the_experiment_that_it_was():
+    text = """{"dataset": "mnist", "world": "rts42", "model": "convnet", "view": null, "normalize": "before",
+        "padding": "background", "optimizer": "sgd", "lr": 0.01, "loc_lr_ratio": 1.0, "momentum": 0.9, "batch_size": 64,
+        "epochs": 8, "n_train": 20000, "replica": false, "seed": 1000}"""
+    old = Experiment.model_validate_json(text)
+    assert old == Experiment(
+        world="rts42", model="convnet", optimizer="sgd", lr=0.01, momentum=0.9, epochs=8, n_train=20000, seed=1000
+    )
+    assert (old.coordconv, old.activation, old.width) == ("none", "relu", 1.0)
 
 
 def test_check_field_takes_every_valid_pair_and_leaves_ranges_to_the_experiment():

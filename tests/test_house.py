@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stn_utils"
 # From the ground up: a room imports only from rooms before it. Those in one tuple are neighbours.
 FLOORS = [
-    ("experiment", "_torchvision"), ("warp",), ("layers", "diagnose"), ("models", "data"), ("metrics",), ("run",),
-    ("board",), ("train",), ("study", "show"), ("player", "doctor"), ("exercises",), ("__init__",), ("__main__",),
+    ("experiment", "_torchvision"), ("warp",), ("layers", "diagnose", "actions"), ("models", "data", "squares"),
+    ("metrics",), ("run",), ("board",), ("train",), ("study", "show"), ("player", "doctor"), ("exercises",), ("__init__",),
+    ("__main__",),
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))

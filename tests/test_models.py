@@ -9,6 +9,7 @@ from torch import nn
 
 from stn_utils.data import WORLDS
 from stn_utils.experiment import Experiment, choices
+from stn_utils.layers import CoordConv2d
 from stn_utils.models import StandStill, build, count_parameters
 from stn_utils.warp import identity
 
@@ -133,7 +134,7 @@ def test_channels_and_classes_come_from_the_spec(model, view):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_picture_at_the_start_is_the_input_with_normalization_undone(model, normalize, channels):
     known = spec(channels=channels, mean=[0.1, 0.5, 0.3][:channels], std=[0.3, 0.2, 0.7][:channels])
-    net = build(Experiment(model=model, normalize=normalize), known)
+    net = build(Experiment(model=model, normalize=normalize), known).eval()  # a policy that learns tries its moves
     x, _ = batch(channels=channels)
     torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
 
@@ -258,11 +259,164 @@ def test_a_convnet_with_another_view_sees_the_whole_picture_resized(world, view,
     torch.testing.assert_close(net.picture(x), resized, atol=2e-4, rtol=0)
 
 
-def test_standing_still_answers_identity_in_the_type_and_place_of_its_input():
-    answer = StandStill()(torch.zeros(3, 2, 5, 9, dtype=torch.float64, device="meta"))
-    assert (answer.shape, answer.dtype, answer.device.type) == ((3, 6), torch.float64, "meta")
+def test_standing_still_leaves_a_picture_of_its_size_alone_and_has_no_looks():
+    x = torch.rand(3, 2, 5, 9, dtype=torch.float64)
+    assert StandStill((5, 9))(x) is x and StandStill((5, 9)).looks(x) == []
+    elsewhere = StandStill((4, 4))(x.to("meta"))
+    assert (elsewhere.shape, elsewhere.dtype, elsewhere.device.type) == ((3, 2, 4, 4), torch.float64, "meta")
 
 
 def test_same_seed_same_weights():
     first, second = make().state_dict(), make().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ---- CoordConv, leaky ReLU, width ----
+
+HALVES = {  # is it CoordConv in the localization net, and in the classifier?
+    "none": (False, False), "localization": (True, False), "classifier": (False, True), "both": (True, True),
+}  # fmt: skip
+MORE = {"none": 0, "localization": 1_284, "classifier": 1_500, "both": 2_784}  # weights: two channels in, at each convolution
+
+
+def kinds(net):
+    """The types of the convolutions, of the localization net and of the classifier."""
+    halves = net.transformer.localization, net.classifier
+    return [{type(m) for m in half.modules() if isinstance(m, nn.Conv2d)} for half in halves]
+
+
+def activations(half):
+    """The slopes below 0 of what makes a net nonlinear, one a layer."""
+    slopes = {nn.ReLU: lambda m: 0.0, nn.LeakyReLU: lambda m: m.negative_slope}
+    return [slopes[type(m)](m) for m in half.modules() if type(m) in slopes]
+
+
+def test_every_way_to_place_coordconv_is_in_the_tables():
+    assert tuple(HALVES) == tuple(MORE) == choices("coordconv")
+
+
+@pytest.mark.parametrize("coordconv", HALVES)
+def test_coordconv_replaces_every_convolution_of_the_half_it_names_and_none_of_the_other(coordconv):
+    wanted = [{CoordConv2d} if there else {nn.Conv2d} for there in HALVES[coordconv]]
+    assert kinds(make(coordconv=coordconv)) == wanted
+
+
+@pytest.mark.parametrize("coordconv", HALVES)
+def test_parameter_counts_of_coordconv_on_clean28(coordconv):
+    assert count_parameters(make(coordconv=coordconv)) == 27_360 + MORE[coordconv]
+    assert count_parameters(make(coordconv=coordconv, activation="leaky-relu")) == 27_360 + MORE[coordconv]
+
+
+@pytest.mark.parametrize(
+    "fields, count",
+    [
+        ({"coordconv": "classifier"}, 23_340),
+        ({"width": 1.13}, 27_868),
+        ({"width": 2.0}, 20 * (25 + 1) + 40 * (20 * 25 + 1) + 100 * (40 * 16 + 1) + 10 * (100 + 1)),
+        ({"width": 0.01}, (25 + 1) + (25 + 1) + (16 + 1) + 10 * (1 + 1)),  # never less than one channel
+    ],
+    ids=str,
+)
+def test_parameter_counts_of_other_convnets_on_clean28(fields, count):
+    assert count_parameters(make(model="convnet", **fields)) == count
+
+
+def test_width_widens_the_classifier_and_leaves_the_localization_net_alone():
+    usual, wide = make(), make(width=2.5)
+    sizes = [[p.shape for p in net.transformer.localization.parameters()] for net in (usual, wide)]
+    assert sizes[0] == sizes[1]
+    convs = [m for m in wide.classifier if isinstance(m, nn.Conv2d)]
+    first, last = [m for m in wide.classifier if isinstance(m, nn.Linear)]
+    assert [conv.out_channels for conv in convs] == [25, 50] and (first.out_features, last.out_features) == (125, 10)
+
+
+@pytest.mark.parametrize("coordconv", HALVES)
+@pytest.mark.parametrize("activation, slope", [("relu", 0.0), ("leaky-relu", 0.01)])
+def test_the_activation_is_that_of_the_localization_net_alone(activation, slope, coordconv):
+    net = make(activation=activation, coordconv=coordconv)
+    assert activations(net.transformer.localization) == [slope] * 3
+    assert activations(net.classifier) == [0.0] * 3
+
+
+def test_every_activation_is_tried():
+    assert choices("activation") == ("relu", "leaky-relu")
+
+
+NEW = [
+    dict(coordconv=coordconv, activation=activation, model="stnet")
+    for coordconv, activation in itertools.product(HALVES, choices("activation"))
+]
+NEW += [dict(model="convnet", coordconv="classifier"), dict(model="convnet", width=1.13), dict(model="stnet", width=0.3)]
+
+
+@pytest.mark.parametrize("world", ["clean28", "translated42"])
+@pytest.mark.parametrize("fields", NEW, ids=lambda fields: "-".join(map(str, fields.values())))
+def test_every_coordconv_activation_and_width_trains_all_its_weights_after_one_step(fields, world):
+    net = make(world, **fields).train()
+    x, y = batch(world)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        net.loss(x, y).backward()
+        optimizer.step()
+    dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.count_nonzero()]
+    assert not dead
+    assert net(x).shape == (6, 10)
+
+
+def place(x):
+    """Images (B, C, H, W) with x and y, from corner to corner, as two more channels."""
+    height, width = x.shape[-2:]
+    across = torch.linspace(-1, 1, width).expand(len(x), 1, height, width)
+    down = torch.linspace(-1, 1, height)[:, None].expand(len(x), 1, height, width)
+    return torch.cat([x, across, down], dim=1)
+
+
+@pytest.mark.parametrize("coordconv", HALVES)
+@pytest.mark.parametrize("activation", choices("activation"))
+def test_the_net_computes_what_plain_operations_do_with_its_weights(activation, coordconv):
+    net = move_the_window(make(activation=activation, coordconv=coordconv, normalize="none", padding="zeros")).eval()
+    loc1, loc2, loc3, loc4, conv1, conv2, fc1, fc2 = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    in_localization, in_classifier = HALVES[coordconv]
+    x, _ = batch()
+
+    def act(x):
+        return F.leaky_relu(x, 0.01) if activation == "leaky-relu" else F.relu(x)
+
+    def conv(layer, x, with_place):
+        return F.max_pool2d(F.conv2d(place(x) if with_place else x, layer.weight, layer.bias), 2)
+
+    maps = act(conv(loc2, act(conv(loc1, x, in_localization)), in_localization))
+    theta = F.linear(act(F.linear(maps.flatten(1), loc3.weight, loc3.bias)), loc4.weight, loc4.bias).view(-1, 2, 3)
+    torch.testing.assert_close(net.looks(x)[0], theta, atol=1e-5, rtol=1e-4)
+    view = F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), align_corners=False)
+    maps = F.relu(conv(conv2, F.relu(conv(conv1, view, in_classifier)), in_classifier))
+    logits = F.linear(F.relu(F.linear(maps.flatten(1), fc1.weight, fc1.bias)), fc2.weight, fc2.bias)
+    torch.testing.assert_close(net(x), logits, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("coordconv", HALVES)
+@pytest.mark.parametrize("activation", choices("activation"))
+@pytest.mark.parametrize("world", choices("world"))
+def test_looks_are_identity_at_the_start_for_every_coordconv_and_activation(world, activation, coordconv):
+    net = make(world, activation=activation, coordconv=coordconv)
+    (theta,) = net.looks(batch(world)[0] * 100 - 50)
+    assert torch.equal(theta, identity(6))
+
+
+def test_the_localization_net_starts_alike_whatever_the_classifier_and_the_activation_are():
+    usual = make().transformer.localization.state_dict()
+    for fields in ({"coordconv": "classifier"}, {"width": 2.5}, {"activation": "leaky-relu"}):
+        other = make(**fields).transformer.localization.state_dict()
+        assert other.keys() == usual.keys()
+        assert all(torch.equal(other[name], usual[name]) for name in usual)
+
+
+@pytest.mark.parametrize("coordconv", HALVES)
+def test_channels_of_colour_stand_before_the_coordinates(coordconv):
+    net = build(Experiment(coordconv=coordconv), spec(channels=3, classes=7))
+    firsts = [
+        next(m for m in half.modules() if isinstance(m, nn.Conv2d)) for half in (net.transformer.localization, net.classifier)
+    ]
+    assert [conv.weight.shape[1] for conv in firsts] == [3 + 2 * there for there in HALVES[coordconv]]
+    assert net(batch(channels=3)[0]).shape == (6, 7)

@@ -1,6 +1,7 @@
 """Pictures: the same frames as film strip, GIF and player; drawn without a window and without a warning."""
 
 import base64
+import dataclasses
 import functools
 import io
 import re
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 
 from stn_utils import player, show, train
 from stn_utils.data.glyphs import glyphs
@@ -28,14 +30,19 @@ EPOCHS = 2
 
 
 @functools.cache
+def tiny_world(dataset, world, replica, device):
+    return make_world(dataset, world, glyphs(1200, 60), "made up", replica, device)
+
+
+def tiny_load(dataset, world, replica=False, device="cpu"):
+    return tiny_world(dataset, world, replica, str(device))
+
+
+@functools.cache
 def fitted(**options):
     """A Run of two epochs on a few glyphs; nobody changes it."""
-
-    def load(dataset, world, replica, device):
-        return make_world(dataset, world, glyphs(1200, 60), "made up", replica, str(device))
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "load", load)
+        patch.setattr(train, "load", tiny_load)
         experiment = Experiment(**{"dataset": "glyphs", "epochs": EPOCHS, "n_train": 128, **options})
         return train.fit(experiment, "cpu", quiet=True)
 
@@ -87,6 +94,8 @@ FIGURES = {
     "curves of det": lambda run: show.curves({"stn": run}, "det", "zoom"),
     "confusion": show.confusion,
     "seeds": lambda run: show.seeds(RECORDS, {"a": "first", "b": "second"}),
+    "bands": lambda run: show.bands(RECORDS, {"a": "first", "b": "second"}, "outside", low=0, high=1, title="two"),
+    "bands with a null": lambda run: show.bands(RECORDS, {"a": "first"}, "det"),
 }
 RECORDS = [
     {"row": "a", "history": {"epoch": [1, 2], "val_top1": [0.5, 0.6], "det": [1.0, 1.1], "outside": [0.1, 0.2]}},
@@ -130,6 +139,186 @@ def test_seeds_draws_a_line_a_record_and_dots_the_collapsed_one(drawn):
     assert list(first.lines[0].get_ydata()) == [50, 60] and len(second.lines) == 1
 
 
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda run: show.curves({"stn": run}, "dett"),
+        lambda run: show.seeds(RECORDS, {"a": "first"}, "dett"),
+        lambda run: show.bands(RECORDS, {"a": "first"}, "dett"),
+    ],
+    ids=["curves", "seeds", "bands"],
+)
+def test_an_entry_that_a_history_lacks_is_refused_by_name_with_those_it_has(run, drawn, figure):
+    with pytest.raises(ValueError, match="no 'dett' in it; it has epoch, .*val_top1, .*det"):
+        figure(run)
+    assert not drawn
+
+
+# ---- bands ----
+
+BY_SEED = [[0.5, 0.6, 0.7], [0.55, 0.75, 0.72], [0.4, 0.7, 0.71], [0.52, 0.6, 0.9]]  # epoch by epoch
+SEVERAL = [{"row": "many", "history": {"epoch": [1, 2, 3], "val_top1": scores}} for scores in BY_SEED]
+SEVERAL += [{"row": "one", "history": {"epoch": [1, 2, 3], "val_top1": [0.2, 0.3, 0.4], "val_loss": [2.0, 1.0, 0.5]}}]
+
+
+def edges(band):
+    """Lower and upper edge of a drawn band at every epoch."""
+    vertices = band.get_paths()[0].vertices
+    epochs = sorted(set(vertices[:, 0]))
+    return epochs, *np.array([(v.min(), v.max()) for v in (vertices[vertices[:, 0] == e, 1] for e in epochs)]).T
+
+
+def test_a_band_is_the_t_interval_of_scipy_round_the_mean_over_seeds_at_every_epoch(drawn):
+    show.bands(SEVERAL, {"many": "several"})
+    (ax,) = drawn[0].axes
+    (line,), (band,) = ax.lines, ax.collections
+    scores = 100 * np.array(BY_SEED)
+    low, high = stats.t.interval(0.95, len(scores) - 1, scores.mean(axis=0), stats.sem(scores, axis=0))
+    assert list(line.get_xdata()) == [1, 2, 3]
+    assert list(line.get_ydata()) == pytest.approx(scores.mean(axis=0))
+    epochs, bottom, top = edges(band)
+    assert epochs == [1, 2, 3]
+    assert list(bottom) == pytest.approx(low) and list(top) == pytest.approx(high)
+
+
+def test_a_row_of_one_seed_is_a_line_and_its_band_has_no_width(drawn):
+    show.bands(SEVERAL, {"one": "alone"})
+    (ax,) = drawn[0].axes
+    assert list(ax.lines[0].get_ydata()) == pytest.approx([20, 30, 40])
+    for band in ax.collections:
+        _, bottom, top = edges(band)
+        assert list(bottom) == list(top)
+        assert not np.any(band.get_linewidth())
+
+
+def test_every_row_with_records_has_a_line_of_its_colour_and_the_others_are_skipped(drawn):
+    show.bands(SEVERAL, {"none": "not run", "many": "several", "nobody": "nothing", "one": "alone"})
+    (ax,) = drawn[0].axes
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["several (seeds: 4)", "alone (seeds: 1)"]
+    assert len(ax.lines) == 2
+    assert len({line.get_color() for line in ax.lines}) == 2
+    for line, band in zip(ax.lines, ax.collections, strict=True):
+        assert matplotlib.colors.same_color(line.get_color(), band.get_facecolor()[0, :3])
+
+
+@pytest.mark.parametrize(
+    "name, values, label",
+    [("top1", [20, 30, 40], "val top-1, %"), ("loss", [2, 1, 0.5], "val loss"), ("val_loss", [2, 1, 0.5], "val loss")],
+)
+def test_bands_follow_the_entry_asked_for_and_name_it_on_their_axis(drawn, name, values, label):
+    show.bands(SEVERAL, {"one": "alone"}, name)
+    (ax,) = drawn[0].axes
+    assert list(ax.lines[0].get_ydata()) == pytest.approx(values)
+    assert (ax.get_ylabel(), ax.get_xlabel(), ax.get_title()) == (label, "epoch", "")
+
+
+def test_bands_of_a_replica_follow_its_test_set_and_have_limits_and_title_as_asked(drawn):
+    replica = [{"row": "a", "history": {"epoch": [1, 2], "test_top1": [0.9, 0.95]}}]
+    show.bands(replica, {"a": "replica"}, low=80, high=100, title="as they did")
+    (ax,) = drawn[0].axes
+    assert (ax.get_ylabel(), ax.get_title(), ax.get_ylim()) == ("test top-1, %", "as they did", (80, 100))
+
+
+# ---- mistakes ----
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `mistakes` asks of load, which has the few glyphs."""
+    calls = []
+
+    def load(*arguments):
+        calls.append(arguments)
+        return tiny_load(*arguments)
+
+    monkeypatch.setattr(show.figures, "load", load)
+    return calls
+
+
+def images_tested(run):
+    """The part of the world that the Run was tested on."""
+    return tiny_load(run.experiment.dataset, run.experiment.world, run.experiment.replica).test
+
+
+def wrong_at(run, *places):
+    """The Run as if it had answered every test image right, but those at these places with the class after theirs."""
+    labels = images_tested(run).labels
+    predictions = labels.clone()
+    predictions[list(places)] = (labels[list(places)] + 1) % 10
+    return dataclasses.replace(run, test={**run.test, "predictions": predictions.to(torch.uint8)})
+
+
+def pixels(ax):
+    return torch.as_tensor(np.asarray(ax.images[0].get_array()), dtype=torch.float32)
+
+
+NETS = {"stnet": {"model": "stnet", "world": "translated42"}, "convnet": {"model": "convnet", "world": "translated42"}}
+
+
+@pytest.mark.parametrize("options", NETS.values(), ids=NETS)
+def test_mistakes_are_the_first_wrong_test_images_with_true_class_and_answer_above_them(drawn, asked, options):
+    run = fitted(**options)
+    predictions, part = run.test["predictions"].tolist(), images_tested(run)
+    wrong = [i for i, (answer, true) in enumerate(zip(predictions, part.labels.tolist())) if answer != true][:4]
+    assert len(wrong) == 4
+    show.mistakes(run, count=4)
+    titles = [ax.get_title() for ax in drawn[0].axes[:4]]
+    assert titles == [f"{part.labels[i]} → {predictions[i]}" for i in wrong]
+    heading = drawn[0].get_suptitle()
+    assert run.title in heading and options["model"] in heading
+    assert asked == [("glyphs", "translated42", False)]
+
+
+def test_mistakes_of_a_transformer_are_the_images_their_windows_and_what_the_classifier_saw(drawn, asked):
+    run, places = fitted(**NETS["stnet"]), [3, 17, 41]
+    show.mistakes(wrong_at(run, *places))
+    x, _ = images_tested(run).batch(places)
+    with torch.no_grad():
+        (thetas,), views = run.model().looks(x), run.model().picture(x)
+    assert len(drawn[0].axes) == 9
+    inputs, grids, warped = (drawn[0].axes[start : start + 3] for start in (0, 3, 6))
+    for i in range(3):
+        torch.testing.assert_close(pixels(inputs[i]), x[i, 0])
+        torch.testing.assert_close(pixels(grids[i]), x[i, 0])
+        torch.testing.assert_close(pixels(warped[i]), views[i, 0], atol=1e-5, rtol=0)
+        ends = torch.tensor([[-1, -1], [1, -1], [1, 1], [-1, 1.0]]) @ thetas[i, :, :2].T + thetas[i, :, 2]
+        (window,) = [line.get_xydata()[:4] for line in grids[i].lines if len(line.get_xdata()) == 5]  # closed
+        wanted = ((ends + 1) * 42 - 1) / 2  # as pixels
+        assert window == pytest.approx(wanted.numpy(), abs=1e-3)
+
+
+def test_mistakes_of_a_net_without_looks_are_one_row_of_what_its_classifier_saw(drawn, asked):
+    run, places = fitted(**NETS["convnet"]), [0, 20, 59]
+    show.mistakes(wrong_at(run, *places))
+    x, _ = images_tested(run).batch(places)
+    views = torch.nn.functional.interpolate(x, (28, 28), mode="bilinear", align_corners=False)
+    assert len(drawn[0].axes) == 3
+    for ax, view in zip(drawn[0].axes, views):
+        torch.testing.assert_close(pixels(ax), view[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count, wrong, shown", [(None, 12, 10), (None, 2, 2), (4, 12, 4), (20, 12, 12), (1, 1, 1)])
+def test_as_many_mistakes_are_shown_as_asked_for_and_no_more_than_there_are(drawn, asked, count, wrong, shown):
+    run = wrong_at(fitted(**NETS["convnet"]), *range(2, 2 + wrong))
+    show.mistakes(*[run, count][: 1 + (count is not None)])
+    assert len(drawn[0].axes) == shown
+
+
+def test_mistakes_of_a_replica_are_looked_up_in_the_replicas_world(drawn, asked):
+    run = fitted(**NETS["convnet"])
+    show.mistakes(wrong_at(dataclasses.replace(run, experiment=run.experiment.but(replica=True)), 5))
+    assert asked == [("glyphs", "translated42", True)]
+
+
+@pytest.mark.parametrize("figure", [show.mistakes, show.confusion])
+@pytest.mark.parametrize("options", NETS.values(), ids=NETS)
+def test_a_run_without_a_test_result_is_refused(drawn, asked, figure, options):
+    with pytest.raises(ValueError, match="glyphs, translated42: this Run is not finished, it has no test result"):
+        figure(dataclasses.replace(fitted(**options), test=None))
+    assert not drawn and not asked
+
+
 # ---- frames, film strip, GIF ----
 
 
@@ -151,11 +340,11 @@ def test_a_frames_heading_tells_its_own_epochs_score(run):
 def test_a_filmstrip_has_the_input_and_at_most_the_rows_asked_for(run, rows, epochs):
     strip, frame = show.filmstrip(run, 4, rows), show.frames(run, 4)[0]
     assert strip.width == frame.width
-    assert (strip.height - frame.height) / (show.TILE + show.GAP) == 1 + epochs - 2  # a frame has two rows
+    assert (strip.height - frame.height) / (show.sheets.TILE + show.sheets.GAP) == 1 + epochs - 2  # a frame has two rows
 
 
 def test_the_first_digits_shown_are_one_of_each_class(run):
-    probe, chosen = show._shown(run, 10)
+    probe, chosen = show.shown(run, 10)
     assert probe["labels"][chosen].tolist() == list(range(10))
 
 

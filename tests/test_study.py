@@ -1,17 +1,21 @@
 """Study: a plan whose faults are named before anything runs, the records that are its own, one table."""
 
+import json
 import math
 import re
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from tiny_study import made_up, strict, write_plan
 
 from stn_utils import study as studies
 from stn_utils.diagnose import streak
 from stn_utils.experiment import Experiment
-from stn_utils.study import append, table, unpack
+from stn_utils.models import build
+from stn_utils.run import Run
+from stn_utils.study import append, pack, table, to_record, unpack
 
 
 @pytest.fixture
@@ -194,6 +198,78 @@ def test_a_record_from_before_a_field_was_known_is_the_plans(tiny):
     assert "clip" not in record["experiment"] and "clip" in Experiment.model_fields
     append(tiny.path, record)
     assert tiny.records() == [record] and tiny.strangers() == []
+
+
+def test_a_record_from_before_coordconv_was_known_is_the_plans_and_one_with_another_is_not(tiny):
+    old = made_up("stn", 1000)
+    assert not {"coordconv", "activation", "width"} & old["experiment"].keys()
+    append(tiny.path, old)
+    other = made_up("stn", 1001)
+    append(tiny.path, {**other, "experiment": {**other["experiment"], "coordconv": "both", "width": 2.0}})
+    assert tiny.records() == [old]
+    (text,) = tiny.strangers()
+    assert "coordconv: 'both' in the record, 'none' in the plan" in text
+    assert "width: 2.0 in the record, 1.0 in the plan" in text
+
+
+# ---- what a record holds ----
+
+SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1], std=[0.3])
+TEST_LABELS = torch.tensor([0, 1, 2, 2])
+
+
+def finished(seconds, calibration_error=0.0625):
+    """A Run as if it had been trained and tested on four images, the last of them wrong."""
+    experiment, test_confusion = Experiment(dataset="glyphs"), torch.zeros(10, 10, dtype=torch.int64)
+    test_confusion[0, 0] = test_confusion[1, 1] = test_confusion[2, 2] = test_confusion[2, 7] = 1
+    predictions = torch.tensor([0, 1, 2, 7], dtype=torch.uint8)
+    test = {"top1": 0.75, "loss": 0.5, "calibration_error": calibration_error, "predictions": predictions}
+    epochs = list(range(1, len(seconds) + 1))
+    history = {"epoch": epochs, "val_top1": [0.5] * len(seconds), "seconds": seconds} if seconds else {}
+    weights = build(experiment, SPEC).state_dict()
+    test["confusion"] = test_confusion
+    return Run(experiment, "glyphs, clean28", SPEC, {}, history, weights=weights, test=test)
+
+
+def result_of(tiny, run):
+    return strict(json.dumps(to_record(tiny, "stn", run, TEST_LABELS)))["result"]
+
+
+def test_a_record_holds_the_calibration_error_and_every_count_of_the_confusion_matrix(tiny):
+    result = result_of(tiny, finished([1.0]))
+    assert result["calibration_error"] == 0.0625
+    counts = np.array(result["confusion"])
+    assert counts.shape == (10, 10) and counts.sum() == len(TEST_LABELS)
+    assert counts.trace() / counts.sum() == result["test_top1"] == unpack(result["correct"])[:4].mean()
+    assert {(true, answer): n for (true, answer), n in np.ndenumerate(counts) if n} == {
+        (0, 0): 1,
+        (1, 1): 1,
+        (2, 2): 1,
+        (2, 7): 1,
+    }
+
+
+def test_the_calibration_error_of_a_run_that_diverged_is_null(tiny):
+    assert result_of(tiny, finished([1.0], float("nan")))["calibration_error"] is None
+
+
+@pytest.mark.parametrize(
+    "seconds, usual, total",
+    [([2.0], 2.0, 2.0), ([3.0, 1.0, 1000.0], 3.0, 1004.0), ([1.0, 2.0], 1.5, 3.0), ([0.1234567], 0.123, 0.1), ([], None, 0)],
+)
+def test_seconds_per_epoch_is_the_middle_epochs_so_a_pause_does_not_move_it(tiny, seconds, usual, total):
+    result = result_of(tiny, finished(seconds))
+    assert (result["seconds_per_epoch"], result["seconds"]) == (usual, total)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 80, 83, 10_000])
+def test_unpack_without_a_count_gives_every_image_and_at_most_seven_false_ones_behind_them(count):
+    flags = np.random.default_rng(count).random(count) < 0.7
+    flags[-1] = True
+    found = unpack(pack(flags))
+    assert found.dtype == bool and len(found) == 8 * math.ceil(count / 8)
+    assert (found[:count] == flags).all() and not found[count:].any()
+    assert (unpack(pack(flags), count) == flags).all()
 
 
 # ---- the table ----

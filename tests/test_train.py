@@ -413,6 +413,19 @@ def test_evaluate_counts_every_test_image_once(tiny):
     assert test["top1"] == pytest.approx((test["predictions"] == labels).double().mean().item())
 
 
+def test_evaluate_tells_how_far_confidence_is_from_being_right(tiny):
+    run, part = train_and_go(tiny.but(epochs=5, lr=0.003)), tiny_load().test  # long enough to be sure of some, not of others
+    with torch.no_grad():
+        confidence, answers = run.model()(part.batch(slice(None))[0]).double().softmax(dim=1).max(dim=1)
+    gaps = confidence - (answers == part.labels).double()
+    error = 0.0
+    for low in range(15):  # fifteenths
+        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        error += abs(gaps[inside].sum().item()) / len(part)
+    assert error > abs(gaps.mean().item()) + 0.01  # so that the intervals matter
+    assert run.test["calibration_error"] == pytest.approx(error, abs=1e-6)
+
+
 @pytest.mark.parametrize("epochs", [0, 2])
 def test_the_probe_has_a_frame_before_training_and_one_an_epoch(tiny, epochs):
     probe = train_and_go(tiny.but(epochs=epochs, world="translated42")).probe

@@ -6,9 +6,10 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 
-from stn_utils import Experiment, fit, show
+from stn_utils import Experiment, fit, metrics, show, squares, study
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -29,8 +30,49 @@ PICTURES = {
 }
 
 
+def draw_squares():
+    """The CoordConv paper's toy test: how sure both networks are of every place, every second epoch."""
+    known, held_out = squares.split(squares.centres(32), "quadrant", 32)
+    points = torch.cat([known, held_out])
+    unseen = torch.arange(len(points)) >= len(known)
+    panels = {}
+    contenders = [("CoordConv", squares.coordconv_net, 0.01, 16), ("deconvolution", squares.deconv_net, 0.005, 32)]
+    for name, make, lr, batch_size in contenders:
+        torch.manual_seed(0)
+        net = make(32)
+        lines = squares.learn(net, known, held_out, 40, lr, 32, batch_size)
+        panels[name] = [(points, squares.answers(net, points, 32)[1], unseen) for _ in lines]
+    frames = [
+        show.places({name: seen[i] for name, seen in panels.items()}, 32, f"epoch {i + 1}: how sure?")
+        for i in range(1, 40, 2)
+    ]
+    print("squares", show.encode_gif(frames, ASSETS / "gifs" / "squares.gif", milliseconds=300), "bytes")
+
+
+def draw_seeds():
+    """Every seed of some rows of a study as a dot, with the interval of the mean."""
+    plan, panels = study.load("vanilla"), {
+        "clean digits": {"clean-cnn": "CNN", "clean-stn": "STN"},
+        "digits at random places": {"translated-cnn": "CNN", "translated-cnn-42px": "CNN, 42 px", "translated-stn": "STN"},
+    }  # fmt: skip
+    figure, axes = plt.subplots(1, 2, figsize=(show.WIDTH, 2.6), width_ratios=[2, 3])
+    for ax, (title, rows) in zip(axes, panels.items()):
+        for at, row in enumerate(rows):
+            values = [100 * r["result"]["test_top1"] for r in plan.records() if r["row"] == row]
+            mean, half = metrics.interval(values)
+            color = show.WINDOW if row.endswith("stn") else show.OTHER
+            ax.plot([at] * len(values), values, "o", color=color, markersize=5, alpha=0.6)
+            ax.errorbar(at + 0.15, mean, half, fmt="_", color=color, capsize=4)
+        ax.set(xticks=range(len(rows)), xticklabels=rows.values(), xlim=(-0.5, len(rows) - 0.5), title=title)
+    axes[0].set_ylabel("test top-1, %")
+    (ASSETS / "images").mkdir(exist_ok=True)
+    figure.savefig(ASSETS / "images" / "seeds.png")
+
+
 def draw(name):
-    """Fit what the picture shows, and write its GIF; prints the size."""
+    """Make one picture: fit what it shows, and write its GIF; prints the size."""
+    if name not in PICTURES:
+        return {"squares": draw_squares, "seeds": draw_seeds}[name]()
     wanted = PICTURES[name]
     runs = {title: fit(e) for title, e in wanted.items()} if isinstance(wanted, dict) else fit(wanted)
     print(name, show.encode_gif(show.frames(runs), ASSETS / "gifs" / f"{name}.gif", milliseconds=300), "bytes")
@@ -38,5 +80,5 @@ def draw(name):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # the same bits on machines with more or fewer cores
-    for name in sys.argv[1:] or PICTURES:
+    for name in sys.argv[1:] or [*PICTURES, "squares", "seeds"]:
         draw(name)

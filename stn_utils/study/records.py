@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import os
+import statistics
 
 import numpy as np
 from filelock import FileLock
@@ -16,8 +17,8 @@ def pack(flags):
     return base64.b64encode(np.packbits(np.asarray(flags, dtype=bool)).tobytes()).decode()
 
 
-def unpack(text, count):
-    """The inverse of `pack`: `count` booleans."""
+def unpack(text, count=None):
+    """The inverse of `pack`: `count` booleans; without it, as many as the bytes hold, the last up to seven False."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
 
 
@@ -30,6 +31,7 @@ def to_record(study, row, run, labels):
         return (round(value, 6) if math.isfinite(value) else None) if isinstance(value, float) else value
 
     correct = run.test["predictions"] == labels.cpu()
+    seconds = run.history.get("seconds", [])
     return {
         "study": study.name,
         "row": row,
@@ -39,11 +41,14 @@ def to_record(study, row, run, labels):
         "result": {
             "test_top1": plain(run.test["top1"]),
             "test_loss": plain(run.test["loss"]),
+            "calibration_error": plain(run.test["calibration_error"]),
             "correct": pack(correct),
+            "confusion": run.test["confusion"].tolist(),
             "collapsed": run.collapse_epoch is not None,
             "collapse_epoch": run.collapse_epoch,
             "parameters": count_parameters(run.model()),
-            "seconds": round(sum(run.history.get("seconds", [])), 1),
+            "seconds": round(sum(seconds), 1),
+            "seconds_per_epoch": round(statistics.median(seconds), 3) if seconds else None,  # a pause does not move it
         },
         "provenance": run.provenance,
     }

@@ -100,7 +100,12 @@ def _contrasts(study, by_row):
             pair = [{seed: value(by_row[row][seed]) for seed in shared} for row in (ours, theirs)]
             lines.append(f"{ours} minus {theirs}: {text.format(*metrics.compare(*pair))}, {len(shared)} paired seeds")
             p_values.append(metrics.paired_p(*pair))
-    return [f"{line}, p {f'{p:.4f}' if p >= 1e-4 else 'below 0.0001'}" for line, p in zip(lines, metrics.holm(p_values))]
+    return [f"{line}, {p_text(p)}" for line, p in zip(lines, metrics.holm(p_values))]
+
+
+def p_text(p):
+    """A p value as text."""
+    return f"p {p:.4f}" if p >= 1e-4 else "p below 0.0001"
 
 
 def _collapses(by_row):

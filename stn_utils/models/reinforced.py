@@ -1,0 +1,174 @@
+"""A transformer that chooses its warp move by move, and learns the choice from rewards, not through the sampler."""
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..actions import matrices
+from ..experiment import one_of
+from ..warp import compose, identity, make_grid, sample
+from .nets import Net
+
+CLIP = 2.0  # largest reward of one move, in units of the classification loss
+VALUE_WEIGHT = 0.5  # of the critic's loss
+POLICIES = ("learned", "identity", "random")
+
+
+class Policy(nn.Module):
+    """Choose among moves: image (B, C, side, side) and the last move -> logits (B, K) and the critic's value (B,).
+
+    Two convolutions and an LSTM cell, whose state is carried through an episode. All moves are equally likely at the start.
+    """
+
+    def __init__(self, channels, side, count, conv=nn.Conv2d, hidden=64):
+        super().__init__()
+        left = ((side - 4) // 2 - 4) // 2
+        self.features = nn.Sequential(
+            conv(channels, 8, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+            conv(8, 16, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+            nn.Flatten(), nn.Linear(16 * left * left, hidden), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        self.cell = nn.LSTMCell(hidden + count, hidden)
+        self.choice, self.value = nn.Linear(hidden, count), nn.Linear(hidden, 1)
+        nn.init.zeros_(self.choice.weight), nn.init.zeros_(self.choice.bias)
+
+    def forward(self, seen, last_move, state):
+        state = self.cell(torch.cat([self.features(seen), last_move], dim=1), state)
+        return self.choice(state[0]), self.value(state[0])[:, 0], state
+
+
+class ReinforcedTransformer(nn.Module):
+    """Warp images (B, C, H, W) to `size` by `steps` moves; the matrices are composed and the original sampled once.
+
+    actions: [(name, theta), ...], see `actions`. kind: learned asks the policy, in training by drawing from it and else by
+    its likeliest move. The others are controls and take no policy: identity never moves; random draws evenly, in
+    evaluation always the same draws.
+    Raises ValueError for steps below 1 and for moves that `actions.matrices` refuses.
+    """
+
+    def __init__(self, policy, actions, steps, size, padding="zeros", background=0.0, kind="learned"):
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}.")
+        self.policy, self.steps, self.size, self.padding = policy, steps, size, padding
+        self.kind = one_of("policy", kind, POLICIES)
+        self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
+        self.register_buffer("moves", matrices(actions))
+
+    def view(self, x, theta):
+        """What theta (B, 2, 3) shows of x."""
+        return sample(x, make_grid(theta, self.size), self.padding, self.background)
+
+    def _choose(self, logits, generator):
+        if self.kind == "learned":
+            return torch.multinomial(logits.softmax(dim=1), 1)[:, 0] if self.training else logits.argmax(dim=1)
+        if self.kind == "random":
+            return torch.randint(len(self.moves), (len(logits),), generator=generator).to(logits.device)
+        still = (self.moves == identity(1, self.moves.device)).all(dim=(1, 2)).nonzero()[0]
+        return still.expand(len(logits))
+
+    def episode(self, x):
+        """Play `steps` moves; returns thetas and views, steps + 1 of each from the untouched one on, and per step
+        logits (B, K), values (B,) and the moves chosen (B,).
+        """
+        theta, state = identity(len(x), x.device, x.dtype), None
+        last_move = x.new_zeros(len(x), len(self.moves))
+        thetas, views, logits, values, chosen = [theta], [self.view(x, theta)], [], [], []
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        for _ in range(self.steps):
+            logit, value = torch.zeros_like(last_move), None
+            if self.policy:
+                logit, value, state = self.policy(views[-1], last_move, state)
+            move = self._choose(logit, generator)
+            last_move = F.one_hot(move, len(self.moves)).to(x.dtype)
+            theta = compose(theta, self.moves[move])
+            thetas.append(theta)
+            views.append(self.view(x, theta))
+            for kept, new in ((logits, logit), (values, value), (chosen, move)):
+                kept.append(new)
+        return thetas, views, logits, values, chosen
+
+    def looks(self, x):
+        """The list of theta (B, 2, 3), one per move; the last one decides."""
+        return self.episode(x)[0][1:]
+
+    def forward(self, x):
+        return self.episode(x)[1][-1]
+
+
+@contextlib.contextmanager
+def _undisturbed(module):
+    """The module without dropout for a while."""
+    was = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was)
+
+
+def returns(rewards, gamma):
+    """Discounted sums of rewards (T, B) from each step to the end (T, B)."""
+    total, found = torch.zeros_like(rewards[0]), []
+    for reward in reversed(rewards):
+        total = reward + gamma * total
+        found.append(total)
+    return torch.stack(found[::-1])
+
+
+def policy_loss(logits, chosen, advantages):
+    """-mean of log pi(move) * advantage over steps and images: its gradient is REINFORCE's. All lists or tensors (T, B).
+
+    Source: Williams 1992.
+    """
+    chances = F.log_softmax(torch.stack(list(logits)), dim=2)
+    taken = chances.gather(2, torch.stack(list(chosen))[..., None])[..., 0]
+    return -(taken * advantages.detach()).mean()
+
+
+class ReinforcedNet(Net):
+    """A Net whose transformer is a ReinforcedTransformer: its loss is the classifier's and, for a policy that learns, its own.
+
+    Reward of a move: by how much it lowers the image's classification loss, within +-CLIP. The classifier learns from the
+    last view alone; the policy by `policy_loss` with the critic as baseline, advantages divided by their deviation, and
+    `entropy` as a bonus for staying undecided. gamma: discount. Source: in the spirit of Azimi et al. 2021.
+    """
+
+    def __init__(self, before, transformer, after, classifier, gamma=0.98, entropy=0.05):
+        super().__init__(before, transformer, after, classifier)
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma: expected 0 to 1, got {gamma}.")
+        self.gamma, self.entropy = gamma, entropy
+
+    def _losses(self, views, y):
+        """The classification loss of every view (T + 1, B), dropout off."""
+        with torch.no_grad(), _undisturbed(self.classifier):
+            return torch.stack([F.cross_entropy(self.classifier(self.after(v)), y, reduction="none") for v in views])
+
+    def loss(self, x, y):
+        _, views, logits, values, chosen = self.transformer.episode(self.before(x))
+        of_classifier = F.cross_entropy(self.classifier(self.after(views[-1])), y)
+        if self.transformer.kind != "learned":
+            return of_classifier
+        losses = self._losses(views, y)
+        rewards = (losses[:-1] - losses[1:]).clamp(-CLIP, CLIP)
+        values, goal = torch.stack(values), returns(rewards, self.gamma)
+        advantages = (goal - values).detach()
+        advantages = advantages / advantages.std().clamp(min=1e-6)
+        chances = F.log_softmax(torch.stack(logits), dim=2)
+        undecided = -(chances.exp() * chances).sum(dim=2).mean()
+        of_policy = policy_loss(logits, chosen, advantages) - self.entropy * undecided
+        return of_classifier + of_policy + VALUE_WEIGHT * F.mse_loss(values, goal)
+
+    @torch.no_grad()
+    def oracle(self, x, y):
+        """Logits (B, classes) after `steps` moves that are each the best one for the label y: a bound, no classifier."""
+        x = self.before(x)
+        theta, moves = identity(len(x), x.device, x.dtype), self.transformer.moves
+        for _ in range(self.transformer.steps):
+            candidates = [compose(theta, move.expand(len(x), 2, 3)) for move in moves]
+            losses = self._losses([self.transformer.view(x, candidate) for candidate in candidates], y)
+            theta = torch.stack(candidates)[losses.argmin(dim=0), torch.arange(len(x))]
+        return self.classifier(self.after(self.transformer.view(x, theta)))

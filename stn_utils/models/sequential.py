@@ -1,0 +1,68 @@
+"""Several looks instead of one: a transformer whose localization net sees what it has done so far, and corrects it."""
+
+import torch
+from torch import nn
+
+from ..layers import start_at_identity
+from ..warp import compose, identity, make_grid, sample
+
+# What was wrong with the first public attempt (DarioTilves/Spatial_transformer_experiments), as switches:
+# blind: the localization net reads the untouched image in every step; forgets: the cell's state is dropped after each;
+# bounded: theta is the cell's output itself, every entry within +-0.762, so that it cannot be the identity.
+RECURRENCES = {
+    "corrected": (),
+    "s0": ("blind", "forgets", "bounded"),
+    "s0-looks": ("forgets", "bounded"),
+    "s0-remembers": ("blind", "bounded"),
+    "s0-unbounded": ("blind", "forgets"),
+}
+
+
+class SequentialTransformer(nn.Module):
+    """Warp images (B, C, H, W) in several steps, each decided on what the steps before have made of them.
+
+    localization: any module from (B, C, H, W) to (B, 6). Its six numbers and theta so far enter an LSTM cell whose state
+    is carried from step to step; a linear layer makes a step I + d of what comes out, d zero at the start, and
+    theta <- compose(theta, step). So the original is sampled once, at `size`, however many steps there are. resample=True
+    samples the last warped image instead, to compare. mistakes: of RECURRENCES. Padding and convention: `warp.sample`.
+    Source: in the spirit of Azimi et al. 2021; compositions as in Lin and Lucey 2017.
+    """
+
+    def __init__(self, localization, steps, size=None, padding="zeros", background=0.0, resample=False, mistakes=()):
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}.")
+        self.localization, self.steps, self.size, self.padding = localization, steps, size, padding
+        self.resample, self.mistakes = resample, frozenset(mistakes)
+        self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
+        self.cell = nn.LSTMCell(12, 6)
+        if "bounded" not in self.mistakes:
+            self.step = start_at_identity(nn.Linear(6, 6))
+
+    def _sample(self, x, theta, size):
+        return sample(x, make_grid(theta, size), self.padding, self.background)
+
+    def _run(self, x):
+        """Every step's theta (B, 2, 3), from the original's coordinates, and the warped image."""
+        theta, state, seen, thetas = identity(len(x), x.device, x.dtype), None, x, []
+        for number in range(1, self.steps + 1):
+            last = number == self.steps
+            numbers = self.localization(x if "blind" in self.mistakes else seen)
+            state = self.cell(torch.cat([numbers, theta.flatten(1)], dim=1), None if "forgets" in self.mistakes else state)
+            if "bounded" in self.mistakes:
+                step = theta = state[0].view(-1, 2, 3)
+            else:
+                step = self.step(state[0]).view(-1, 2, 3)
+                theta = compose(theta, step)
+            thetas.append(theta)
+            size = (self.size or x.shape[-2:]) if last else x.shape[-2:]
+            if last or "blind" not in self.mistakes:
+                seen = self._sample(seen, step, size) if self.resample else self._sample(x, theta, size)
+        return thetas, seen
+
+    def looks(self, x):
+        """The list of theta (B, 2, 3), one per step; the last one decides."""
+        return self._run(x)[0]
+
+    def forward(self, x):
+        return self._run(x)[1]

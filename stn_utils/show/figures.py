@@ -1,0 +1,206 @@
+"""Figures: panels in the order input, grid on input, warped."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from ..data import load
+from ..diagnose import collapse_epoch
+from ..metrics import interval
+from ..warp import corners, make_grid
+from .style import DIGITS_SHOWN, FAINT, INK, WIDTH, WINDOW, plane, shown
+
+
+def _picture(ax, image, title=None, low=None, high=None, show_range=False):
+    """One image with nothing around it; pixel coordinates, pixel 0 centred at 0."""
+    pixels = plane(image)
+    ax.imshow(pixels, vmin=low, vmax=high)
+    ax.grid(False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title)
+    if show_range:
+        ax.set_xlabel(f"{pixels.min():.2g} to {pixels.max():.2g}", fontsize=8)
+
+
+def images(batch, titles=None, low=0, high=1, suptitle=None):
+    """A row of images (N, C, H, W) or a list of (H, W), the value range under each."""
+    count = len(batch)
+    side = WIDTH / max(count, 5)
+    figure, axes = plt.subplots(1, count, figsize=(side * count, side + 0.45), squeeze=False)
+    for i, ax in enumerate(axes[0]):
+        _picture(ax, batch[i], titles[i] if titles is not None else None, low, high, show_range=True)
+    if suptitle:
+        figure.suptitle(suptitle)
+    plt.show()
+
+
+def _to_pixel_axis(points, shape):
+    """Normalized (..., 2) -> pixel positions for an image of the given (H, W)."""
+    size = torch.tensor([shape[-1], shape[-2]], dtype=points.dtype)
+    return ((points.detach().cpu() + 1) * size - 1) / 2
+
+
+def draw_window(ax, theta, shape, color=WINDOW):
+    """Outline of the window theta (2, 3) on an image of shape (..., H, W); a dot marks its top left corner."""
+    box = _to_pixel_axis(corners(theta[None])[0], shape)
+    closed = torch.cat([box, box[:1]])
+    ax.plot(closed[:, 0], closed[:, 1], color=color, linewidth=1.6)
+    ax.plot(*box[0], "o", color=color, markersize=4)
+
+
+def draw_grid(ax, theta, shape, size, color=WINDOW):
+    """The sampling points of theta (2, 3), one per output pixel of size (h, w), on an image of shape (..., H, W)."""
+    points = _to_pixel_axis(make_grid(theta[None], size)[0].reshape(-1, 2), shape)
+    ax.plot(points[:, 0], points[:, 1], ".", color=color, markersize=2 if len(points) > 20 else 6)
+
+
+def looks(x, theta, x_warped, titles=None, suptitle=None, grid=(6, 6)):
+    """Three rows: inputs (N, C, H, W), the sampling grid and window of theta (N, 2, 3) on them, warped pictures.
+
+    grid: how many sampling points to draw; a full grid of 28x28 would hide the image.
+    """
+    count = len(x)
+    side = WIDTH / max(count, 5)
+    height, width = x.shape[-2:]
+    beyond = (corners(theta).abs().max().item() - 1) / 2 + 0.03  # of the image; a window may reach beyond it
+    rim = max(height, width) * min(max(beyond, 0.05), 0.5)
+    figure, axes = plt.subplots(3, count, figsize=(side * count, 3 * side + 0.3), squeeze=False)
+    for i in range(count):
+        _picture(axes[0, i], x[i], titles[i] if titles is not None else None, 0, 1)
+        _picture(axes[1, i], x[i], None, 0, 1)
+        draw_grid(axes[1, i], theta[i].detach().cpu(), x.shape, grid)
+        draw_window(axes[1, i], theta[i].detach().cpu(), x.shape)
+        axes[1, i].set(xlim=(-rim - 0.5, width + rim - 0.5), ylim=(height + rim - 0.5, -rim - 0.5), facecolor=FAINT)
+        _picture(axes[2, i], x_warped[i], None, 0, 1)
+    for ax, name in zip(axes[:, 0], ("input", "grid\non input", "warped")):
+        ax.set_ylabel(name)
+    if suptitle:
+        figure.suptitle(suptitle)
+    plt.show()
+
+
+def before_after(run, count=DIGITS_SHOWN, epoch=-1):
+    """The probe images of a Run before and after its warp, at an epoch (0 is before training)."""
+    probe, chosen = shown(run, count)
+    epoch = range(run.epochs + 1)[epoch]
+    looks(probe["images"][chosen] / 255, probe["thetas"][epoch][chosen], probe["warped"][epoch][chosen] / 255,
+          suptitle=f"{run.title}, {run.experiment.model}, epoch {epoch}")  # fmt: skip
+
+
+def _entry(history, name):
+    """An entry of a history as an array, and its axis label; `top1` and `loss` are the followed part's."""
+    key = next((key for key in (f"val_{name}", f"test_{name}", name) if key in history), None)
+    if key is None:
+        raise ValueError(f"history: no {name!r} in it; it has {', '.join(history)}.")
+    values = np.array(history[key], dtype=float)
+    if name == "top1":
+        return 100 * values, f"{key.split('_')[0]} top-1, %"
+    return values, {"det": "det A", "outside": "share outside"}.get(name, key.replace("_", " "))
+
+
+def _epochs(ax):
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _legend_beside(ax):
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # never on the curves
+
+
+def curves(runs, name="top1", title=None):
+    """History of several Runs {label: Run}: `top1`, `loss`, or any other entry, over epochs."""
+    _, ax = plt.subplots(figsize=(WIDTH, 3))
+    for label, run in runs.items():
+        values, heading = _entry(run.history, name)
+        label += f" (collapsed in epoch {run.collapse_epoch})" if run.collapse_epoch else ""
+        ax.plot(run.history["epoch"], values, "o-", markersize=4, label=label)
+        ax.set_ylabel(heading)
+    _epochs(ax)
+    ax.set_title(title or next(iter(runs.values())).title)
+    _legend_beside(ax)
+    plt.show()
+
+
+def seeds(records, rows, name="det", low=None, high=None):
+    """A study's history entry over epochs, a panel per row, a line per seed; a dotted line is a run that collapsed.
+
+    records: those of the study. rows: {row name: title}. name: an entry of the history; `top1` is in percent.
+    """
+    figure, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 2.6), sharex=True, sharey=True, squeeze=False)
+    for ax, (row, title) in zip(axes[0], rows.items()):
+        for record in (record for record in records if record["row"] == row):
+            values, heading = _entry(record["history"], name)
+            lost = collapse_epoch(record["history"])
+            ax.plot(record["history"]["epoch"], values, ":" if lost else "-", color=INK if lost else WINDOW, linewidth=1)
+            axes[0, 0].set_ylabel(heading)
+        ax.set_title(title)
+        _epochs(ax)
+    axes[0, 0].set_ylim(low, high)
+    plt.show()
+
+
+def bands(records, rows, name="top1", low=None, high=None, title=None):
+    """A study's history entry over epochs: a line per row, the mean over its seeds, in a band of its 95 % t-interval.
+
+    records, rows and name as in `seeds`.
+    """
+    _, ax = plt.subplots(figsize=(WIDTH, 3))
+    for row, label in rows.items():
+        found = [record["history"] for record in records if record["row"] == row]
+        if not found:
+            continue
+        by_epoch = zip(*(_entry(history, name)[0] for history in found))  # as long as every seed is there
+        low_edge, means, high_edge = np.array([(m - (h or 0), m, m + (h or 0)) for m, h in map(interval, by_epoch)]).T
+        epochs = found[0]["epoch"][: len(means)]
+        (line,) = ax.plot(epochs, means, label=f"{label} (seeds: {len(found)})")
+        ax.fill_between(epochs, low_edge, high_edge, color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.set_ylabel(_entry(found[0], name)[1])
+    _epochs(ax)
+    ax.set_ylim(low, high)
+    if title:
+        ax.set_title(title)
+    if ax.lines:
+        _legend_beside(ax)
+    plt.show()
+
+
+def _tested(run):
+    if run.test is None:
+        raise ValueError(f"{run.title}: this Run is not finished, it has no test result.")
+    return run.test
+
+
+def mistakes(run, count=DIGITS_SHOWN):
+    """The first test images that a Run gets wrong, before and after its warp; titles: true class → answer."""
+    predictions, experiment, model = _tested(run)["predictions"], run.experiment, run.model()
+    part = load(experiment.dataset, experiment.world, experiment.replica).test
+    wrong = (predictions != part.labels).nonzero()[:count, 0]
+    if not len(wrong):
+        raise ValueError(f"{run.title}: all answers are right, there is no mistake to show.")
+    x, y = part.batch(wrong)
+    titles = [f"{true} → {answer}" for true, answer in zip(y.tolist(), predictions[wrong].tolist())]
+    heading = f"{run.title}, {experiment.model}: true → answered"
+    with torch.no_grad():
+        thetas, views = model.looks(x), model.picture(x)
+    if thetas:
+        looks(x, thetas[-1], views, titles, heading)
+    else:
+        images(views, titles, suptitle=heading)
+
+
+def confusion(run):
+    """The test confusion matrix of a Run: rows true, columns answered; colour shows the mistakes alone."""
+    counts = _tested(run)["confusion"].numpy()
+    mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    _, ax = plt.subplots(figsize=(WIDTH * 0.5, WIDTH * 0.5))
+    ax.imshow(mistakes, cmap="Oranges", vmax=max(1, 1.5 * mistakes.max()))
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            ax.text(column, row, count, ha="center", va="center", fontsize=8)
+    ticks = range(len(counts))
+    ax.set(xlabel="answered", ylabel="true", xticks=ticks, yticks=ticks)
+    ax.set_title(f"{run.title}: {100 * run.test['top1']:.2f} % right")
+    ax.grid(False)
+    plt.show()

@@ -1,0 +1,215 @@
+"""The warps of a Run, epoch by epoch, as pictures. Collecting frames, drawing them and encoding them are three functions,
+so that slider, GIF and film strip share the same frames.
+"""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+
+from ..warp import corners
+from .style import DIGITS_SHOWN, FAINT, INK, PAPER, WINDOW, plane, shown
+
+TILE, GAP, LEFT, TOP = 74, 6, 78, 30  # pixels
+RIM = 22  # pixels of faint paper round an input at double size: a window may reach beyond the image
+
+
+def _font(size, bold=False):
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    name = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    return ImageFont.truetype(font_manager.findfont(name), size)
+
+
+def _tile(image, theta=None):
+    """uint8 (C, H, W) -> a square PIL tile at double size; with theta (2, 3), its window drawn on it, in a rim."""
+    from PIL import Image, ImageDraw
+
+    rim = 0 if theta is None else RIM
+    side = 2 * TILE - 2 * rim
+    tile = Image.new("RGB", (2 * TILE, 2 * TILE), FAINT)
+    picture = Image.fromarray(plane(image)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    tile.paste(picture, (rim, rim))
+    if theta is not None:
+        box = [tuple(p) for p in ((corners(theta[None])[0] + 1) / 2 * side + rim).tolist()]
+        pen = ImageDraw.Draw(tile)
+        pen.line(box + box[:2], fill=WINDOW, width=4, joint="curve")
+        pen.ellipse([box[0][0] - 6, box[0][1] - 6, box[0][0] + 6, box[0][1] + 6], fill=WINDOW)
+    return tile
+
+
+def _tile_row(pictures, thetas=None):
+    """A row of tiles, drawn at double size and reduced, so that lines are smooth."""
+    from PIL import Image
+
+    row = Image.new("RGB", (2 * len(pictures) * (TILE + GAP), 2 * TILE), PAPER)
+    for i, picture in enumerate(pictures):
+        row.paste(_tile(picture, None if thetas is None else thetas[i]), (2 * i * (TILE + GAP), 0))
+    return row.resize((row.width // 2, row.height // 2), Image.Resampling.LANCZOS)
+
+
+def _sheet(rows, heading):
+    """Stack labelled rows [(label, row)] under a heading."""
+    from PIL import Image, ImageDraw
+
+    sheet = Image.new("RGB", (LEFT + rows[0][1].width, TOP + len(rows) * (TILE + GAP)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, 7), heading, fill=INK, font=_font(14, bold=True))
+    for i, (label, row) in enumerate(rows):
+        top = TOP + i * (TILE + GAP)
+        pen.multiline_text((GAP, top + TILE // 2), label, fill=INK, font=_font(12), anchor="lm")
+        sheet.paste(row, (LEFT, top))
+    return sheet
+
+
+def epoch_label(run, epoch, title=None):
+    """What is burnt into a frame; title: default the Run's own."""
+    top1 = next((run.history[k] for k in ("val_top1", "test_top1") if k in run.history), [])
+    score = f"{100 * top1[epoch - 1]:.1f} % right" if epoch else "before training"
+    return f"{title or run.title}   epoch {epoch}   {score}"
+
+
+def _beside(runs, count, draw):
+    """What `draw(run, count, title)` makes of each Run, side by side; one Run, or several as {title: Run}.
+
+    `draw` returns a list of pictures (PIL). A Run with fewer epochs waits on its last picture.
+    """
+    from PIL import Image
+
+    if not isinstance(runs, dict):
+        return draw(runs, count or DIGITS_SHOWN, None)
+    columns = [draw(run, count or DIGITS_SHOWN // len(runs), title) for title, run in runs.items()]
+    sheets = []
+    for i in range(max(map(len, columns))):
+        parts = [column[min(i, len(column) - 1)] for column in columns]
+        sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), PAPER)
+        for j, part in enumerate(parts):
+            sheet.paste(part, (sum(other.width for other in parts[:j]), 0))
+        sheets.append(sheet)
+    return sheets
+
+
+def frames(runs, count=None):
+    """One picture (PIL) per epoch, from before training on: inputs with the window above, warped below.
+
+    runs: a Run, or {title: Run} for several side by side. count: digits of each, default ten in all.
+    """
+
+    def draw(run, count, title):
+        probe, chosen = shown(run, count)
+        pictures = []
+        for epoch, (thetas, warped) in enumerate(zip(probe["thetas"], probe["warped"])):
+            rows = [("input", _tile_row(probe["images"][chosen], thetas[chosen])), ("warped", _tile_row(warped[chosen]))]
+            pictures.append(_sheet(rows, epoch_label(run, epoch, title)))
+        return pictures
+
+    return _beside(runs, count, draw)
+
+
+def filmstrip(runs, count=None, rows=5):
+    """One still picture (PIL): the inputs, then their warp at up to `rows` epochs from first to last; as in `frames`."""
+
+    def draw(run, count, title):
+        probe, chosen = shown(run, count)
+        epochs = sorted({round(i * run.epochs / (rows - 1)) for i in range(rows)})
+        strip = [("input", _tile_row(probe["images"][chosen], probe["thetas"][-1][chosen]))]
+        strip += [(f"epoch {e}", _tile_row(probe["warped"][e][chosen])) for e in epochs]
+        note = "" if title else f"   warped pictures over {run.epochs} epochs; the window is the last epoch's"
+        return [_sheet(strip, (title or run.title) + note)]
+
+    return _beside(runs, count, draw)[0]
+
+
+def places(panels, canvas, heading, scale=8):
+    """One picture (PIL) of a number per place, panels side by side: grey for places learned from, orange for others.
+
+    panels: {title: (points (N, 2) whole pixels (x, y), values (N,) from 0, paper, to 1, full colour, held_out (N,) bool)}.
+    canvas: side in pixels of what the places lie on, drawn `scale` times as large.
+    """
+    from matplotlib.colors import to_rgb
+    from PIL import Image, ImageDraw
+
+    side = canvas * scale
+    sheet = Image.new("RGB", (len(panels) * (side + 2 * GAP), side + 2 * TOP), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, 7), heading, fill=INK, font=_font(14, bold=True))
+    for i, (title, (points, values, held_out)) in enumerate(panels.items()):
+        left = GAP + i * (side + 2 * GAP)
+        pen.text((left, TOP), title, fill=INK, font=_font(12))
+        pen.rectangle((left - 1, 2 * TOP - 6, left + side, 2 * TOP + side - 5), outline=FAINT)
+        colours = np.where(np.asarray(held_out)[:, None], to_rgb(WINDOW), to_rgb(INK))
+        shades = 1 - np.asarray(values)[:, None] * (1 - colours)
+        for (x, y), shade in zip(points.tolist(), (255 * shades).round().astype(int).tolist()):
+            corner = left + x * scale, 2 * TOP - 5 + y * scale
+            pen.rectangle((*corner, corner[0] + scale - 1, corner[1] + scale - 1), fill=tuple(shade))
+    return sheet
+
+
+def _palette():
+    """The colours of every frame, as a PIL palette: grey levels, and the window's colour fading into its surroundings."""
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    def fade(start, end, steps):
+        return [tuple(np.array(to_rgb(start)) * (1 - t) + np.array(to_rgb(end)) * t) for t in np.linspace(0, 1, steps)]
+
+    colours = fade("black", "white", 32) + fade(WINDOW, "black", 8) + fade(WINDOW, PAPER, 8)
+    colours += fade(WINDOW, FAINT, 6) + fade(FAINT, "black", 5) + fade(INK, PAPER, 5)
+    image = Image.new("P", (1, 1))
+    image.putpalette([round(255 * channel) for colour in colours for channel in colour])
+    return image
+
+
+def _few_colours(pictures):
+    """The same PIL pictures in the shared palette, without dither: small files, no flicker between frames."""
+    from PIL import Image
+
+    palette = _palette()
+    return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+
+
+def encode_gif(pictures, path, milliseconds=500, limit=500_000):
+    """Write PIL pictures as an endless GIF; the last one stays longer. Returns its size in bytes.
+
+    Raises ValueError, and leaves no file, if it would exceed `limit` bytes.
+    """
+    import imageio.v3 as iio
+
+    arrays = [np.asarray(picture.convert("RGB")) for picture in _few_colours(pictures)]
+    durations = [milliseconds] * (len(arrays) - 1) + [4 * milliseconds] if len(arrays) > 1 else milliseconds
+    content = iio.imwrite("<bytes>", arrays, extension=".gif", duration=durations, loop=0)
+    if len(content) > limit:
+        raise ValueError(f"{path}: {len(content):,} bytes, more than {limit:,}. Show fewer digits or epochs.")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(content)
+    return len(content)
+
+
+def data_uri(content, kind):
+    """Bytes as a data: URI, so that a picture stands inside the page."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def encode(picture, kind="png", **options):
+    """A PIL picture as bytes: png in the shared palette, or webp."""
+    if kind == "png":
+        (picture,), options = _few_colours([picture]), {"optimize": True}
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gif(runs, path, count=None, limit=250_000):
+    """Write the progress GIF of a Run's warps and show it, with a film strip for readers that do not move pictures.
+
+    runs and count as in `frames`.
+    """
+    from IPython.display import HTML, Image, display
+
+    encode_gif(frames(runs, count), path, limit=limit)
+    title = " beside ".join(runs) if isinstance(runs, dict) else runs.title
+    alt = f"{title}: the warp of some digits, epoch by epoch"
+    display(HTML(f'<img alt="{alt}" src="{data_uri(Path(path).read_bytes(), "gif")}">'))
+    display(Image(encode(filmstrip(runs, count)), metadata={"alt": f"Film strip. {alt}"}))  # IPython 7 has no alt=
