@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from . import show
-from .warp import affine, corners, warp
+from .warp import affine, compose, corners, identity, warp
 
 TEMPLATES = Path(__file__).parent / "templates"
 SLIDERS = [  # name, low, high, start, step: the arguments of warp.affine
@@ -121,3 +121,65 @@ def explore_widget(image):
         slider.observe(update, "value")
     update()
     return ipywidgets.VBox([picture, ipywidgets.HBox([ipywidgets.VBox(sliders), matrix])])
+
+
+class Episode:
+    """A reader's own moves on one image x (1, 1, H, W) of class y, seen by a trained ReinforcedNet: no widget in it."""
+
+    def __init__(self, net, x, y):
+        self.net, self.x, self.y, self.transformer = net.eval(), x, y, net.transformer
+        self.theta, self.moves = identity(), []
+
+    def look(self, theta):
+        """What theta shows (1, H, W), the answer, its probability, and the loss."""
+        with torch.no_grad():
+            view = self.transformer.view(self.net.before(self.x), theta)
+            chances = self.net.classifier(self.net.after(view)).softmax(dim=1)[0]
+        return view[0], chances.argmax().item(), chances.max().item(), -chances[self.y].log().item()
+
+    def move(self, number):
+        """Make one more move; returns its reward, the decrease of the loss."""
+        before = self.look(self.theta)[3]
+        self.theta = compose(self.theta, self.transformer.moves[[number]])
+        self.moves.append(number)
+        return before - self.look(self.theta)[3]
+
+    def policy_loss(self):
+        """The loss after as many moves of the policy's own."""
+        with torch.no_grad():
+            return self.look(self.net.looks(self.x)[-1])[3]
+
+
+def policy_widget(net, x, y, names):
+    """Buttons for the moves of a reinforced transformer on one image x (1, 1, H, W) of class y; names: the moves'."""
+    import ipywidgets
+
+    game = Episode(net, x, y)
+    picture, text = ipywidgets.Image(format="png", width=560), ipywidgets.HTML()
+
+    def update(reward=None):
+        view, answer, chance, loss = game.look(game.theta)
+        picture.value = show.encode(_explorer_still(x[0], game.theta))
+        left = game.transformer.steps - len(game.moves)
+        said = f"It is a {y}. The classifier says {answer} ({100 * chance:.0f} %); loss {loss:.3f}."
+        said += f" Last reward {reward:+.3f}." if reward is not None else ""
+        said += f" Moves left: {left}." if left else f" Done. The policy ends at loss {game.policy_loss():.3f}."
+        text.value = f"<p>{said}</p>"
+        for button in buttons:
+            button.disabled = not left
+
+    def press(number):
+        return lambda _: update(game.move(number))
+
+    def restart(_):
+        game.theta, game.moves = identity(), []
+        update()
+
+    buttons = [ipywidgets.Button(description=name) for name in names]
+    for number, button in enumerate(buttons):
+        button.on_click(press(number))
+    again = ipywidgets.Button(description="start again", button_style="warning")
+    again.on_click(restart)
+    update()
+    rows = [ipywidgets.HBox(buttons[i : i + 4]) for i in range(0, len(buttons), 4)]
+    return ipywidgets.VBox([picture, text, *rows, again])

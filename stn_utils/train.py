@@ -12,6 +12,7 @@ from .data import load
 from .models import build
 from .run import Run, provenance
 
+ORACLE_IMAGES = 2000  # of the test set: an oracle tries every move in every step
 PROBES_PER_CLASS = 2  # images whose warp is recorded after every epoch
 FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
 
@@ -63,13 +64,14 @@ def predict(model, part):
 
 @torch.no_grad()
 def describe_looks(model, part):
-    """Means of `diagnose.describe` over at most 1,000 images; {} for a net without looks."""
+    """Means of `diagnose.describe` over at most 1,000 images, and the net's own notes; {} for a net without looks."""
     model.eval()
     x, _ = part.batch(slice(0, 1000))
     looks = model.looks(x)
     if not looks:
         return {}
-    return {name: values.mean().item() for name, values in diagnose.describe(looks[-1], x, model.picture(x)).items()}
+    described = diagnose.describe(looks[-1], x, model.picture(x))
+    return {**{name: values.mean().item() for name, values in described.items()}, **model.notes(x)}
 
 
 def _choose_probes(world):
@@ -206,7 +208,8 @@ def evaluate(run, device=None):
     device = pick_device(device)
     experiment = run.experiment
     part = load(experiment.dataset, experiment.world, experiment.replica, device).test
-    logits = predict(run.model().to(device), part)
+    model = run.model().to(device)
+    logits = predict(model, part)
     predictions = logits.argmax(dim=1)
     run.test = {
         "top1": metrics.top1(predictions, part.labels),
@@ -215,4 +218,7 @@ def evaluate(run, device=None):
         "predictions": predictions.to(torch.uint8).cpu(),
         "confusion": metrics.confusion(predictions, part.labels).cpu(),
     }
+    if experiment.model == "reinforced" and experiment.policy == "learned":
+        x, y = part.batch(slice(0, ORACLE_IMAGES))
+        run.test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)
     return run.test

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import nn
 
 from stn_utils import load, warp
-from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05
+from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07
 from stn_utils.layers import CoordConv2d, coordinates
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -145,6 +145,39 @@ class InFloat32(nn.Module):
         return F.conv2d(torch.cat([x, place], dim=1), self.conv.weight, self.conv.bias)
 
 
+def unroll_backwards(steps):
+    theta = warp.identity(dtype=steps[0].dtype)
+    for step in steps:
+        theta = warp.compose(step, theta)
+    return theta
+
+
+def rest_after(thetas, tolerance, first=1):
+    """The number of moves above the tolerance, counted from `first`: not when the last one was."""
+    moved = [(b - a).flatten(1).abs().max(dim=1).values > tolerance for a, b in zip(thetas, thetas[1:])]
+    return first + torch.stack(moved).sum(dim=0)
+
+
+def first_pause(thetas, tolerance):
+    moved = torch.stack([(b - a).flatten(1).abs().max(dim=1).values > tolerance for a, b in zip(thetas, thetas[1:])])
+    return torch.where(moved.all(dim=0), len(thetas), moved.long().argmin(dim=0) + 1)
+
+
+def taken(logits, chosen):
+    return torch.stack([z.log_softmax(dim=1).gather(1, move[:, None])[:, 0] for z, move in zip(logits, chosen)])
+
+
+def to_go(rewards, gamma, backwards=False):
+    count = len(rewards)
+    weights = [[gamma ** (count - 1 - t if backwards else t - s) * (t >= s) for t in range(count)] for s in range(count)]
+    return torch.tensor(weights, dtype=torch.float64) @ torch.stack(list(rewards)).double().detach()
+
+
+def without_partner():
+    moves = [("stay", warp.affine()), ("in", warp.affine(scale=0.7)), ("out", warp.affine(scale=1.3))]
+    return [*moves, ("left", warp.affine(shift_x=-0.3)), ("right", warp.affine(shift_x=0.3))]
+
+
 WRONG = {
     "mirror": [lambda: affine([1, 0, 0], [0, -1, 0]), lambda: affine([1, 0, 0], [0, 1, 0]), lambda: torch.eye(2, 3)],
     "crop": [
@@ -208,6 +241,30 @@ WRONG = {
         lambda layer, h, w: coordinates(h, w, layer.radius),
         lambda layer, h, w: F.conv2d(coordinates(h, w)[None], layer.weight[:, :2].detach())[0],
     ],
+    "unroll": [unroll_backwards, lambda steps: sum(steps) / len(steps), lambda steps: steps[-1]],
+    "look": [
+        lambda x, theta, localize: warp.compose(theta, localize(x)),
+        lambda x, theta, localize: localize(warp.warp(x, theta)),
+        lambda x, theta, localize: warp.compose(localize(warp.warp(x, theta)), theta),
+    ],
+    "at_rest": [rest_after, lambda thetas, tolerance: rest_after(thetas, tolerance, first=0), first_pause],
+    "discounted": [
+        lambda rewards, gamma: rewards.flip(0).cumsum(0).flip(0),
+        lambda rewards, gamma: to_go(rewards, gamma, backwards=True),
+        lambda rewards, gamma: to_go(rewards, gamma)[:1].expand(len(rewards), -1),
+    ],
+    "surrogate": [
+        lambda z, moves, rewards, gamma=0.98: (taken(z, moves) * to_go(rewards, gamma)).mean(),
+        lambda z, moves, rewards, gamma=0.98: -(taken(z, moves)[-1] * to_go(rewards, gamma)[-1]).mean(),
+        lambda z, moves, rewards, gamma=0.98: -(taken(z, moves) * to_go(rewards, 1.0)).mean(),
+        lambda z, moves, rewards, gamma=0.98: -(torch.stack(z).log_softmax(2).amax(2) * to_go(rewards, gamma)).mean(),
+    ],
+    "my_moves": [
+        without_partner,
+        lambda: [(name, move) for name, move in without_partner() if name != "stay"] + [("up", warp.affine(shift_y=0.1))],
+        lambda: [*without_partner(), ("flat", warp.affine(scale=0.0))],
+        lambda: without_partner()[:3],
+    ],
 }  # fmt: skip
 CHECKERS = {
     "mirror": ch00.check_mirror, "crop": ch00.check_crop, "solve": ch00.check_puzzle,
@@ -216,6 +273,8 @@ CHECKERS = {
     "moved": ch03.check_moved, "groups": ch03.check_groups, "clip": ch03.check_clip,
     "top1_from": ch04.check_top1_from, "recall_and_precision": ch04.check_recall_and_precision,
     "seeds_needed": ch04.check_seeds_needed,
+    "unroll": ch06.check_unroll, "look": ch06.check_look, "at_rest": ch06.check_at_rest,
+    "discounted": ch07.check_discounted, "surrogate": ch07.check_surrogate, "my_moves": ch07.check_my_moves,
     "coordinates": ch05.check_coordinates, "Repaired": ch05.check_layer, "added": ch05.check_added,
 }  # fmt: skip
 

@@ -20,6 +20,12 @@ TRANSLATED = Experiment(world="translated42", n_train=3000, epochs=24)
 COLLAPSE = Experiment(
     world="cluttered40", optimizer="sgd", lr=0.1, padding="zeros", mean=0.1307, std=0.3081, n_train=2000, epochs=24
 )
+# Every look of one trained network.
+EPISODES = {
+    "looks": Experiment(world="rts42", model="sequential", steps=5, n_train=20_000, epochs=8),
+    "moves": Experiment(world="translated42", model="reinforced", steps=6, actions="shifts-zooms", classifier="fcn",
+                        n_train=20_000, batch_size=128, epochs=8),
+}  # fmt: skip
 PICTURES = {
     "translated42": TRANSLATED,
     "adam": {
@@ -71,14 +77,20 @@ def draw_seeds():
 
 def draw(name):
     """Make one picture: fit what it shows, and write its GIF; prints the size."""
-    if name not in PICTURES:
-        return {"squares": draw_squares, "seeds": draw_seeds}[name]()
-    wanted = PICTURES[name]
-    runs = {title: fit(e) for title, e in wanted.items()} if isinstance(wanted, dict) else fit(wanted)
-    print(name, show.encode_gif(show.frames(runs), ASSETS / "gifs" / f"{name}.gif", milliseconds=300), "bytes")
+    if name in OTHERS:
+        return OTHERS[name]()
+    if name in EPISODES:
+        pictures, milliseconds = show.episode(fit(EPISODES[name])), 800
+    else:
+        wanted, milliseconds = PICTURES[name], 300
+        pictures = show.frames({title: fit(e) for title, e in wanted.items()} if isinstance(wanted, dict) else fit(wanted))
+    print(name, show.encode_gif(pictures, ASSETS / "gifs" / f"{name}.gif", milliseconds), "bytes")
+
+
+OTHERS = {"squares": draw_squares, "seeds": draw_seeds}
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # the same bits on machines with more or fewer cores
-    for name in sys.argv[1:] or [*PICTURES, "squares", "seeds"]:
+    for name in sys.argv[1:] or [*PICTURES, *EPISODES, *OTHERS]:
         draw(name)

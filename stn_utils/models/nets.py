@@ -115,6 +115,10 @@ class Net(nn.Module):
         """The list of theta (B, 2, 3), one per look; empty for a net that cannot move its window."""
         return self.transformer.looks(self.before(x))
 
+    def notes(self, x):
+        """What else is worth a number an epoch: {name: float}."""
+        return {}
+
     def picture(self, x):
         """What the classifier sees (B, C, view, view), normalization undone, so that 0 is black and 1 white again."""
         view = self.transformer(self.before(x))

@@ -128,6 +128,12 @@ def policy_loss(logits, chosen, advantages):
     return -(taken * advantages.detach()).mean()
 
 
+def entropy(logits):
+    """Mean entropy over steps and images, in nats; logits: a list of (B, K)."""
+    chances = F.log_softmax(torch.stack(list(logits)), dim=2)
+    return -(chances.exp() * chances).sum(dim=2).mean()
+
+
 class ReinforcedNet(Net):
     """A Net whose transformer is a ReinforcedTransformer: its loss is the classifier's and, for a policy that learns, its own.
 
@@ -157,10 +163,16 @@ class ReinforcedNet(Net):
         values, goal = torch.stack(values), returns(rewards, self.gamma)
         advantages = (goal - values).detach()
         advantages = advantages / advantages.std().clamp(min=1e-6)
-        chances = F.log_softmax(torch.stack(logits), dim=2)
-        undecided = -(chances.exp() * chances).sum(dim=2).mean()
-        of_policy = policy_loss(logits, chosen, advantages) - self.entropy * undecided
+        of_policy = policy_loss(logits, chosen, advantages) - self.entropy * entropy(logits)
         return of_classifier + of_policy + VALUE_WEIGHT * F.mse_loss(values, goal)
+
+    def notes(self, x):
+        """The policy's entropy, and the share of every move among those it prefers: move_0, move_1, ..."""
+        if self.transformer.kind != "learned":
+            return {}
+        *_, logits, _, chosen = self.transformer.episode(self.before(x))
+        shares = F.one_hot(torch.stack(chosen).flatten(), len(self.transformer.moves)).float().mean(dim=0)
+        return {"entropy": entropy(logits).item(), **{f"move_{i}": share for i, share in enumerate(shares.tolist())}}
 
     @torch.no_grad()
     def oracle(self, x, y):

@@ -7,8 +7,9 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from ..warp import corners
+from ..warp import corners, identity, warp
 from .style import DIGITS_SHOWN, FAINT, INK, PAPER, WINDOW, plane, shown
 
 TILE, GAP, LEFT, TOP = 74, 6, 78, 30  # pixels
@@ -201,15 +202,42 @@ def encode(picture, kind="png", **options):
     return buffer.getvalue()
 
 
-def gif(runs, path, count=None, limit=250_000):
-    """Write the progress GIF of a Run's warps and show it, with a film strip for readers that do not move pictures.
-
-    runs and count as in `frames`.
-    """
+def moving(pictures, path, still, alt, milliseconds=500, limit=250_000):
+    """Write PIL pictures as a GIF and show it, with a still picture for readers that do not move pictures."""
     from IPython.display import HTML, Image, display
 
-    encode_gif(frames(runs, count), path, limit=limit)
+    encode_gif(pictures, path, milliseconds, limit)
+    display(HTML(f'<img alt="{alt}" src="{data_uri(Path(path).read_bytes(), "gif")}">'))
+    display(Image(encode(still), metadata={"alt": f"Still. {alt}"}))  # IPython 7 has no alt=
+
+
+def gif(runs, path, count=None, limit=250_000):
+    """Write and show the progress GIF of a Run's warps, with its film strip; runs and count as in `frames`."""
     title = " beside ".join(runs) if isinstance(runs, dict) else runs.title
     alt = f"{title}: the warp of some digits, epoch by epoch"
-    display(HTML(f'<img alt="{alt}" src="{data_uri(Path(path).read_bytes(), "gif")}">'))
-    display(Image(encode(filmstrip(runs, count)), metadata={"alt": f"Film strip. {alt}"}))  # IPython 7 has no alt=
+    moving(frames(runs, count), path, filmstrip(runs, count), alt, limit=limit)
+
+
+def episode(run, count=DIGITS_SHOWN):
+    """One picture (PIL) per look of a trained network, from the untouched images on: the window so far, and what it shows."""
+    probe, chosen = shown(run, count)
+    images = probe["images"][chosen]
+    x = images.float() / 255
+    with torch.no_grad():
+        thetas = [identity(len(x)), *run.model().looks(x)]
+    background, pictures = torch.tensor(run.spec["background"]).view(-1, 1, 1), []
+    for number, theta in enumerate(thetas):
+        views = warp(x, theta, probe["warped"].shape[-2:], "background", background)
+        rows = [("input", _tile_row(images, theta)), ("warped", _tile_row((255 * views.clamp(0, 1)).to(torch.uint8)))]
+        pictures.append(_sheet(rows, f"{run.title}   {f'after look {number}' if number else 'before the first look'}"))
+    return pictures
+
+
+def stack(pictures):
+    """PIL pictures of one width, one below the other."""
+    from PIL import Image
+
+    sheet = Image.new("RGB", (pictures[0].width, sum(p.height for p in pictures)), PAPER)
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (0, sum(p.height for p in pictures[:i])))
+    return sheet

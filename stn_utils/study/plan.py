@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..experiment import Experiment, check_field, explain, one_of
 
 FOLDER = Path(__file__).parents[2] / "assets" / "studies"
-Column = Literal["top1", "lowest", "parameters", "collapsed", "ever_thrown", "alive_top1", "det", "zoomed_out", "outside"]
+Column = Literal[
+    "top1", "lowest", "oracle", "parameters", "collapsed", "ever_thrown", "alive_top1", "det", "zoomed_out", "outside"
+]
 
 
 class Study(BaseModel):

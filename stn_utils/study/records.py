@@ -42,6 +42,7 @@ def to_record(study, row, run, labels):
             "test_top1": plain(run.test["top1"]),
             "test_loss": plain(run.test["loss"]),
             "calibration_error": plain(run.test["calibration_error"]),
+            **{name: plain(run.test[name]) for name in ("oracle_top1",) if name in run.test},
             "correct": pack(correct),
             "confusion": run.test["confusion"].tolist(),
             "collapsed": run.collapse_epoch is not None,

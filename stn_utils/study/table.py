@@ -14,6 +14,10 @@ def _top1(record):
     return 100 * record["result"]["test_top1"]
 
 
+def _oracle(record):
+    return 100 * record["result"]["oracle_top1"]
+
+
 def _last(name):
     def last(record):
         values = record["history"].get(name) or [None]
@@ -62,6 +66,7 @@ def _alive(column):
 
 COLUMNS = {  # heading, alignment and width, text of a row's records; "alive" leaves the collapsed runs out
     "top1": ("test top-1, %", "<15", _mean(_top1)),
+    "oracle": ("  oracle, %", "<17", lambda records: _mean(_oracle)(records) if "oracle_top1" in records[0]["result"] else "-"),
     "lowest": ("lowest", ">7", lambda records: f"{min(map(_top1, records)):.2f}"),
     "parameters": ("parameters", ">12", lambda records: f"{records[0]['result']['parameters']:,}"),
     "collapsed": ("collapsed", "<17", _rate(collapse)),
