@@ -113,12 +113,16 @@ def choices(field):
     return get_args(Experiment.model_fields[field].annotation)
 
 
+def is_choice(field):
+    """Whether an Experiment's field takes one of a few names."""
+    return get_origin(Experiment.model_fields[field].annotation) is Literal
+
+
 def check_field(name, value):
     """Raise a ValueError that names the nearest valid one for an unknown field, or an unknown name as its value."""
     one_of("field", name, list(Experiment.model_fields))
-    kind = Experiment.model_fields[name].annotation
-    if get_origin(kind) is Literal:
-        one_of(name, value, get_args(kind))
+    if is_choice(name):
+        one_of(name, value, choices(name))
 
 
 def explain(error):

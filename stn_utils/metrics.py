@@ -59,6 +59,12 @@ def report(predictions, labels, classes=10):
     return {"top1": top1(predictions, labels), **means}
 
 
+def from_counts(counts):
+    """The answers and the labels, (N,) each, that a confusion matrix has counted, in the order of its cells."""
+    labels, predictions = torch.nonzero(counts).T.repeat_interleave(counts[counts > 0], dim=1)
+    return predictions, labels
+
+
 def calibration_error(logits, labels, bins=15):
     """Expected calibration error: how far confidence is from being right, in [0, 1]; logits (N, classes), labels (N,).
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from . import diagnose
+from .data import load
 from .experiment import Experiment
 from .models import build
 
@@ -21,7 +22,8 @@ class Run:
 
     history: lists with one entry per finished epoch. probe: a few images (P, C, H, W) uint8 with labels and
     true poses, their thetas (epochs + 1, P, 2, 3) and warped pictures (epochs + 1, P, C, view, view) uint8, entry
-    0 before training; thetas are None for a net without looks. test: what `evaluate` found, None until then.
+    0 before training; thetas are None for a net without looks. best: epoch and weights of the best epoch by validation,
+    None for a replica, which has no validation part. test: what `evaluate` found, None until then.
     """
 
     experiment: Experiment
@@ -32,6 +34,7 @@ class Run:
     probe: dict = field(default_factory=dict)
     weights: dict = field(default_factory=dict)
     optimizer: dict = field(default_factory=dict)
+    best: dict | None = None
     test: dict | None = None
 
     @property
@@ -55,6 +58,11 @@ class Run:
         model = build(self.experiment, self.spec)
         model.load_state_dict(self.weights)
         return model.eval()
+
+    def right(self):
+        """Which test images it got right (N,); they are the same for all Runs of one dataset, world and replica."""
+        world = load(self.experiment.dataset, self.experiment.world, self.experiment.replica)
+        return self.test["predictions"] == world.test.labels
 
     def save(self, folder):
         """Write the Run into `folder`; a kill at any moment leaves a whole Run there, this one or the last."""

@@ -117,6 +117,9 @@ def _go_on(experiment, folder):
 def _keep(run, model, optimizer, folder):
     """Take the network and the optimizer into the Run, and the Run to the disk."""
     run.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    scores = run.history.get("val_top1", [])
+    if scores and scores.index(max(scores)) == len(scores) - 1:
+        run.best = {"epoch": run.epochs, "weights": run.weights}
     run.optimizer = copy.deepcopy(optimizer.state_dict())  # the live one goes on changing in the next epoch
     if folder:
         run.save(folder)

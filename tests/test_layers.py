@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stn_utils.experiment import Experiment, choices
 from stn_utils.layers import CoordConv2d, SpatialTransformer, coordinates, start_at_identity
-from stn_utils.warp import PADDINGS, affine, identity, warp
+from stn_utils.models import build, count_parameters
+from stn_utils.warp import FAMILIES, PADDINGS, affine, determinant, identity, warp
 
 
 def localization(channels=1):
@@ -130,6 +132,107 @@ def test_start_at_identity_keeps_the_layer_trainable():
     assert start_at_identity(linear) is linear
     assert torch.equal(linear(torch.randn(3, 5)).view(-1, 2, 3), identity(3))
     assert linear.weight.requires_grad and linear.bias.requires_grad
+
+
+# ---- families ----
+
+SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1307], std=[0.3081])
+
+
+class Answer(nn.Module):
+    """A localization net that answers these parameters (B, n), whatever it sees."""
+
+    def __init__(self, parameters):
+        super().__init__()
+        self.parameters_of_all = parameters
+
+    def forward(self, x):
+        return self.parameters_of_all
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_start_at_identity_sets_the_bias_to_the_familys_own(family):
+    linear = start_at_identity(nn.Linear(5, len(FAMILIES[family][0])), family)
+    layer = SpatialTransformer(linear, family=family)
+    assert torch.equal(layer.theta(torch.randn(3, 5)), identity(3))
+    assert not linear.weight.any() and linear.bias.tolist() == [float(number) for number in FAMILIES[family][0]]
+
+
+BY_HAND = {  # parameters of two images, and their thetas
+    "affine": ([[1, 2, 3, 4, 5, 6], [0, -1, 0, 1, 0, 0.5]], [[[1, 2, 3], [4, 5, 6]], [[0, -1, 0], [1, 0, 0.5]]]),
+    "rotation": ([[math.pi / 2], [math.pi / 6]], [[[0, -1, 0], [1, 0, 0]], [[0.75**0.5, -0.5, 0], [0.5, 0.75**0.5, 0]]]),
+    "shift-scale": ([[0.5, 0.1, -0.2], [2, 0, 1]], [[[0.5, 0, 0.1], [0, 0.5, -0.2]], [[2, 0, 0], [0, 2, 1]]]),
+}
+
+
+@pytest.mark.parametrize("family", choices("family"))
+def test_a_layer_of_a_family_looks_where_its_parameters_say(family):
+    parameters, thetas = map(torch.tensor, BY_HAND[family])
+    layer = SpatialTransformer(Answer(parameters), (4, 6), family=family)
+    x = torch.rand(2, 3, 5, 9)
+    torch.testing.assert_close(layer.theta(x), thetas, atol=1e-6, rtol=0)
+    assert torch.equal(layer.looks(x)[0], layer.theta(x)) and len(layer.looks(x)) == 1
+    torch.testing.assert_close(layer(x), warp(x, thetas, (4, 6)), atol=1e-5, rtol=0)
+
+
+def stnet(family, **fields):
+    torch.manual_seed(0)
+    return build(Experiment(family=family, **fields), SPEC)
+
+
+def wild(net):
+    """The same with weights that move the window far, other images otherwise."""
+    torch.manual_seed(1)
+    nn.init.normal_(net.transformer.localization[-1].weight, std=3.0)
+    nn.init.normal_(net.transformer.localization[-1].bias, std=3.0)
+    return net
+
+
+@pytest.mark.parametrize("family", choices("family"))
+@pytest.mark.parametrize("coordconv", ["none", "both"])
+def test_a_stnet_of_every_family_starts_at_the_identity(family, coordconv):
+    net, x = stnet(family, coordconv=coordconv), torch.rand(4, 1, 28, 28)
+    assert torch.equal(net.looks(100 * x - 50)[0], identity(4))
+    torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family, numbers", [("affine", 6), ("rotation", 1), ("shift-scale", 3)])
+def test_a_stnet_of_a_family_has_as_many_outputs_as_the_family_has_parameters(family, numbers):
+    assert count_parameters(stnet(family)) == 27_360 - (6 - numbers) * 33
+
+
+def test_a_rotation_net_keeps_the_windows_area_and_place_whatever_its_weights():
+    net, x = wild(stnet("rotation")), torch.rand(16, 1, 28, 28)
+    (theta,) = net.looks(x)
+    torch.testing.assert_close(determinant(theta), torch.ones(16))
+    assert torch.equal(theta[:, :, 2], torch.zeros(16, 2))
+    torch.testing.assert_close(theta[:, :, :2] @ theta[:, :, :2].mT, torch.eye(2).repeat(16, 1, 1))
+    assert theta[:, 0, 0].std() > 0.01  # they do turn
+
+
+def test_a_shift_scale_net_does_not_turn_or_shear_whatever_its_weights():
+    (theta,) = wild(stnet("shift-scale")).looks(torch.rand(16, 1, 28, 28))
+    assert not theta[:, 0, 1].any() and not theta[:, 1, 0].any()
+    assert torch.equal(theta[:, 0, 0], theta[:, 1, 1])
+    assert theta[:, 0, 0].std() > 0.01 and theta[:, 0, 2].std() > 0.01 and theta[:, 1, 2].std() > 0.01
+
+
+@pytest.mark.parametrize("family", choices("family"))
+def test_a_stnet_of_every_family_trains_all_its_weights_after_one_step(family):
+    net, x, y = stnet(family), torch.rand(6, 1, 28, 28), torch.arange(6)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        net.loss(x, y).backward()
+        optimizer.step()
+    assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+@pytest.mark.parametrize("wrong, near", [("rotatoin", "rotation"), ("shift-zoom", "shift-scale"), ("Affine", "affine")])
+def test_an_unknown_family_is_refused_and_the_nearest_named(wrong, near):
+    for refuse in (lambda: SpatialTransformer(localization(), family=wrong), lambda: Experiment(family=wrong)):
+        with pytest.raises(ValueError, match=f"unknown family '{wrong}'. Did you mean '{near}'"):
+            refuse()
 
 
 # ---- coordinates and CoordConv2d ----

@@ -31,8 +31,12 @@ def no_network(monkeypatch):
         (["study", "vanila"], "'vanilla'"),
         (["study", "vanilla", "--rows", "clean-snt"], "'clean-stn'"),
         (["data", "mnits"], "'mnist'"),
+        (["stduy"], "'study'"),
+        (["study", "vanilla", "--seed", "3"], "'--seeds'"),
+        (["train", "--modle", "stnet"], "'--model'"),
+        (["train", "--model", "stnett"], "'stnet'"),
     ],
-    ids=["study", "row", "dataset"],
+    ids=["study", "row", "dataset", "command", "flag", "field", "value"],
 )
 def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(arguments, nearest, capsys):
     assert command.main(arguments) == 2
@@ -49,12 +53,12 @@ def test_an_absent_device_ends_with_2_and_one_line_that_names_it(capsys, monkeyp
     assert line.startswith("error: ") and "'tpu'" in line
 
 
-@pytest.mark.parametrize("arguments", [[], ["stduy"], ["study"], ["study", "vanilla", "--seed-count", "3"]])
+@pytest.mark.parametrize("arguments", [[], ["study"], ["predict"]])
 def test_a_wrong_command_line_ends_with_2_and_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         command.main(arguments)
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: python -m stn_utils")
+    assert capsys.readouterr().err.startswith("usage: stn")
 
 
 def test_help_lists_the_subcommands(capsys):
@@ -62,7 +66,7 @@ def test_help_lists_the_subcommands(capsys):
         command.main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("data", "study", "doctor"))
+    assert all(name in text for name in ("train", "compare", "predict", "data", "study", "doctor"))
 
 
 def test_data_lists_every_set_with_source_and_licence_and_fails_if_one_is_absent(capsys):
@@ -87,7 +91,18 @@ def test_study_hands_its_flags_on(monkeypatch):
     seen = []
     monkeypatch.setattr(studies, "run_missing", lambda study, *arguments: seen.append((study.name, *arguments)))
     assert command.main(["study", "vanilla", "--rows", "clean-stn", "--seeds", "2", "--device", "cpu", "--jobs", "2"]) == 0
-    assert seen == [("vanilla", ["clean-stn"], 2, "cpu", 2)]
+    assert seen == [("vanilla", ["clean-stn"], 2, "cpu", 2, (0, 1))]
+
+
+def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_table(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(studies, "run_missing", lambda *arguments: seen.append(arguments[-1]))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in (0, 2):
+        monkeypatch.setenv("RANK", str(rank))
+        assert command.main(["study", "vanilla"]) == 0
+        assert bool(capsys.readouterr().out) == (rank == 0)
+    assert seen == [(0, 3), (2, 3)]
 
 
 def test_doctor_prints_one_line_a_part(capsys):

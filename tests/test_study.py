@@ -253,6 +253,24 @@ def test_the_calibration_error_of_a_run_that_diverged_is_null(tiny):
     assert result_of(tiny, finished([1.0], float("nan")))["calibration_error"] is None
 
 
+def test_a_record_holds_the_top_1_of_an_oracle_where_the_test_has_one_and_nothing_of_it_elsewhere(tiny):
+    run = finished([1.0])
+    assert "oracle_top1" not in result_of(tiny, run)
+    run.test["oracle_top1"] = 1 / 3
+    assert result_of(tiny, run)["oracle_top1"] == 0.333333
+    run.test["oracle_top1"] = float("nan")
+    assert result_of(tiny, run)["oracle_top1"] is None
+
+
+def test_a_record_holds_what_a_policy_preferred_epoch_by_epoch(tiny):
+    run = finished([1.0, 2.0])
+    run.history |= {"entropy": [2.1972245773, 1.5], "move_0": [1.0, 0.25], "move_1": [0.0, 0.75]}
+    history = strict(json.dumps(to_record(tiny, "stn", run, TEST_LABELS)))["history"]
+    assert {name: history[name] for name in ("entropy", "move_0", "move_1")} == {
+        "entropy": [2.197225, 1.5], "move_0": [1.0, 0.25], "move_1": [0.0, 0.75],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "seconds, usual, total",
     [([2.0], 2.0, 2.0), ([3.0, 1.0, 1000.0], 3.0, 1004.0), ([1.0, 2.0], 1.5, 3.0), ([0.1234567], 0.123, 0.1), ([], None, 0)],
@@ -366,6 +384,39 @@ def test_every_column_shows_what_its_heading_says(looked):
         "{:.1f} ± {:.1f}".format(*half["alive"]), "{:.2f} ± {:.2f}".format(*half["det"]),
         "{:.2f} ± {:.2f}".format(*half["outside"]), f"3/4 {wilson(3, 4)}", "10.00", "21,840",
     ]  # fmt: skip
+
+
+def with_oracle(row, seed, top1, oracle):
+    record = made_up(row, seed, top1)
+    return {**record, "result": {**record["result"], "oracle_top1": oracle}}
+
+
+def test_the_oracles_column_is_mean_and_interval_and_a_dash_for_rows_without_one(tmp_path):
+    plan = studies.load("tiny", write_plan(tmp_path, columns=["top1", "oracle", "lowest"]))
+    for seed, oracle in ((1000, 0.99), (1001, 0.96), (1002, 0.975)):
+        append(plan.path, with_oracle("stn", seed, 0.5, oracle))
+        append(plan.path, made_up("cnn", seed, 0.5))
+    half = stats.t.ppf(0.975, 2) * stats.sem([99, 96, 97.5])
+    assert "oracle, %" in table(plan).splitlines()[0]
+    assert cells(table(plan), "stn") == ["50.00 ± 0.00", f"97.50 ± {half:.2f}", "50.00"]
+    assert cells(table(plan), "cnn") == ["50.00 ± 0.00", "-", "50.00"]
+
+
+def test_the_oracles_column_of_one_seed_has_no_interval_and_its_heading_stands_above_it(tmp_path):
+    plan = studies.load("tiny", write_plan(tmp_path, columns=["oracle", "top1"], contrasts=[]))
+    append(plan.path, with_oracle("stn", 1000, 0.5, 0.875))
+    heading, line, *_ = table(plan).splitlines()
+    assert cells(table(plan), "stn") == ["87.50", "50.00"]
+    assert heading.index("oracle, %") <= line.index("87.50") < heading.index("test top-1") <= line.index("50.00")
+
+
+def test_a_row_with_an_oracle_in_some_of_its_records_only_does_not_end_the_table(tmp_path):
+    for number, order in enumerate(([0.9, None], [None, 0.9])):
+        (tmp_path / str(number)).mkdir()
+        plan = studies.load("tiny", write_plan(tmp_path / str(number), columns=["oracle", "top1"], contrasts=[]))
+        for seed, oracle in zip((1000, 1001), order):
+            append(plan.path, with_oracle("stn", seed, 0.5, oracle) if oracle else made_up("stn", seed, 0.5))
+        assert cells(table(plan), "stn")[-1] == "50.00 ± 0.00"
 
 
 def test_columns_stand_in_the_order_of_the_plan(tmp_path):

@@ -1,27 +1,18 @@
 """fit, resume and evaluate: the same bits again, whatever interrupts or diverges; the test set read once."""
 
 import functools
+import math
 
 import pytest
 import torch
+from tiny_world import tiny_load
 
 from stn_utils import train
-from stn_utils.data.glyphs import glyphs
-from stn_utils.data.worlds import Part, make_world
+from stn_utils.data.worlds import Part
 from stn_utils.experiment import Experiment
 from stn_utils.models import build
 from stn_utils.run import Run
 from stn_utils.train import describe_looks, evaluate, fit, make_optimizer, train_epoch
-
-
-@functools.cache
-def tiny_world(dataset, world, replica, device):
-    return make_world(dataset, world, glyphs(1200, 60), "made up", replica, device)
-
-
-def tiny_load(dataset="glyphs", world="clean28", replica=False, device="cpu"):
-    """A World of 1,100 glyphs to train, 100 to validate, 60 to test."""
-    return tiny_world(dataset, world, replica, str(device))
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +64,7 @@ RECIPES = {
     "stnet, sgd": dict(optimizer="sgd", lr=0.01, momentum=0.9),
     "convnet, adam": dict(model="convnet", world="translated42"),
     "drawn anew, clipped": dict(world="rts42", fresh=True, clip=0.5),
+    "reinforced": dict(model="reinforced", actions="turns", n_train=100),
 }
 
 
@@ -450,3 +442,93 @@ def test_every_epoch_prints_one_line_unless_quiet(tiny, capsys):
     assert [line.split("train loss")[0].strip() for line in lines] == ["epoch  1/2", "epoch  2/2"]
     train_and_go(tiny.but(epochs=1))
     assert capsys.readouterr().out == ""
+
+
+# ---- several looks, and moves ----
+
+REINFORCED = dict(model="reinforced", actions="shifts-zooms", steps=2, epochs=2, n_train=100, classifier="fcn")
+
+
+def test_a_learned_policys_history_has_its_entropy_and_the_share_of_every_move(tiny):
+    run = train_and_go(tiny.but(**REINFORCED))
+    moves = [f"move_{number}" for number in range(len(ACTIONS["shifts-zooms"]))]
+    assert [name for name in run.history if name.startswith("move_") or name == "entropy"] == ["entropy", *moves]
+    assert len(moves) == 7 and {len(values) for values in run.history.values()} == {2}
+    for epoch in range(2):
+        assert sum(run.history[name][epoch] for name in moves) == pytest.approx(1)
+        assert 0 < run.history["entropy"][epoch] <= math.log(7) + 1e-6
+    net, (x, _) = run.model(), tiny_load().val.batch(slice(None))
+    with torch.no_grad():
+        _, _, logits, _, chosen = net.transformer.episode(net.before(x))
+    shares = torch.stack(chosen).flatten().bincount(minlength=7) / (2 * len(x))
+    assert [run.history[name][-1] for name in moves] == pytest.approx(shares.tolist(), abs=1e-6)
+    chances = torch.stack(logits).double().softmax(dim=2)
+    undecided = -(chances * chances.log()).sum(dim=2).mean().item()
+    assert run.history["entropy"][-1] == pytest.approx(undecided, abs=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["identity", "random"])
+def test_a_control_has_looks_and_no_notes_and_no_oracle(tiny, policy):
+    run = train_and_go(tiny.but(**REINFORCED, policy=policy))
+    assert not [name for name in run.history if name.startswith("move_") or name == "entropy"]
+    assert "oracle_top1" not in run.test
+    assert (max(run.history["distance"]) == 0) == (policy == "identity")
+
+
+@pytest.mark.parametrize("change", [{}, {"model": "convnet"}, {"model": "sequential", "steps": 2}], ids=str)
+def test_what_has_no_policy_has_no_oracle_and_no_notes(tiny, change):
+    run = train_and_go(tiny.but(**change, epochs=1))
+    assert "oracle_top1" not in run.test and "entropy" not in run.history
+
+
+def test_a_learned_policys_test_has_the_top_1_of_an_oracle_that_knows_the_labels(tiny):
+    run = train_and_go(tiny.but(**REINFORCED))
+    net, (x, y) = run.model(), tiny_load().test.batch(slice(None))
+    with torch.no_grad():
+        right = [net.oracle(x[[i]], y[[i]]).argmax().item() == y[i].item() for i in range(len(y))]
+    assert run.test["oracle_top1"] == pytest.approx(sum(right) / len(y))
+    assert run.test["oracle_top1"] > run.test["top1"]
+
+
+def test_an_oracle_is_asked_for_no_more_images_than_the_limit(tiny, monkeypatch):
+    run = train_and_go(tiny.but(**REINFORCED, epochs=0))
+    monkeypatch.setattr(train, "ORACLE_IMAGES", 7)
+    part, asked = tiny_load().test, []
+
+    def oracle(self, x, y):
+        asked.append((x, y))
+        return torch.nn.functional.one_hot(y, 10) * (torch.arange(len(y)) < 3)[:, None]
+
+    monkeypatch.setattr(type(run.model()), "oracle", oracle)
+    evaluate(run, "cpu")
+    ((x, y),) = asked
+    assert torch.equal(x, part.batch(slice(0, 7))[0]) and torch.equal(y, part.labels[:7])
+    wanted = (torch.arange(7) < 3) | (y == 0)  # without a logit, class 0 is the answer
+    assert run.test["oracle_top1"] == pytest.approx(wanted.double().mean().item())
+
+
+def test_training_teaches_the_policy_and_a_controls_run_has_nothing_but_a_classifier(tiny):
+    learned = [train_and_go(tiny.but(**{**REINFORCED, "epochs": epochs})).weights for epochs in (0, 1)]
+    moved = {name.split(".")[1] for name in learned[0] if not torch.equal(learned[0][name], learned[1][name])}
+    assert "policy" in moved
+    control = train_and_go(tiny.but(**REINFORCED, policy="random")).weights
+    assert {name for name in control if name.startswith("transformer.")} == {"transformer.background", "transformer.moves"}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_sequential_run_records_its_last_look(tiny, steps):
+    run = train_and_go(tiny.but(model="sequential", steps=steps, epochs=1, world="translated42"))
+    net, x = run.model(), run.probe["images"].float() / 255
+    with torch.no_grad():
+        looks = net.looks(x)
+    assert len(looks) == steps
+    torch.testing.assert_close(run.probe["thetas"][-1], looks[-1], atol=1e-5, rtol=0)
+    assert torch.equal(run.probe["thetas"][0], torch.eye(2, 3).expand(20, 2, 3))
+
+
+@pytest.mark.parametrize("policy", ["learned", "identity"])
+def test_every_parameter_of_a_reinforced_net_stands_in_exactly_one_group(tiny, policy):
+    net, optimizer, _ = setup_epoch(tiny.but(model="reinforced", policy=policy, lr=0.5, loc_lr_ratio=0.1))
+    listed = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    wanted = {id(p): 0.05 if name.startswith("transformer.") else 0.5 for name, p in net.named_parameters()}
+    assert listed == pytest.approx(wanted)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from kornia.geometry import transform as kornia
 from scipy import ndimage
 
+from stn_utils.experiment import choices
 from stn_utils.warp import (
+    FAMILIES,
     PADDINGS,
     affine,
     compose,
@@ -291,6 +293,64 @@ def test_outside_of_a_window_twice_as_large_is_three_quarters():
 def test_gradients_with_respect_to_image_and_theta_are_right(padding):
     x, theta = noise(2, 2, 4, 5).requires_grad_(), random_thetas(2, seed=3).requires_grad_()
     torch.autograd.gradcheck(lambda x, theta: warp(x, theta, (3, 4), padding, 0.3), (x, theta))
+
+
+# Families
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_identity_parameters_of_a_family_give_the_identity_for_every_image(name, dtype):
+    parameters, theta_of = FAMILIES[name]
+    theta = theta_of(torch.tensor(parameters, dtype=dtype).repeat(3, 1))
+    assert theta.dtype == dtype
+    assert torch.equal(theta, identity(3, dtype=dtype))
+
+
+def test_the_families_are_those_of_the_experiment():
+    assert tuple(FAMILIES) == choices("family")
+
+
+def test_an_affine_family_reads_theta_row_by_row():
+    parameters = noise(4, 6)
+    theta = FAMILIES["affine"][1](parameters)
+    for image in range(4):
+        assert theta[image].tolist() == [parameters[image, :3].tolist(), parameters[image, 3:].tolist()]
+
+
+@given(st.floats(-7, 7))
+@few
+def test_a_rotation_is_by_radians_and_affine_by_degrees(radians):
+    theta = FAMILIES["rotation"][1](torch.tensor([[radians]], dtype=torch.float64))
+    cos, sin = np.cos(radians), np.sin(radians)
+    close(theta, torch.tensor([[[cos, -sin, 0], [sin, cos, 0]]], dtype=torch.float64))
+    close(theta, affine(torch.tensor([np.rad2deg(radians)])))
+
+
+@given(st.floats(-2, 2), number, number)
+@few
+def test_shift_scale_is_one_zoom_and_two_shifts(scale, right, down):
+    theta = FAMILIES["shift-scale"][1](torch.tensor([[scale, right, down]], dtype=torch.float64))
+    close(theta, torch.tensor([[[scale, 0, right], [0, scale, down]]], dtype=torch.float64), within=1e-14)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradients_with_respect_to_a_familys_parameters_are_right(name):
+    start, theta_of = FAMILIES[name]
+    parameters = (torch.tensor(start) + noise(3, len(start), seed=5) - 0.5).requires_grad_()
+    assert parameters.dtype == torch.float64
+    torch.autograd.gradcheck(theta_of, (parameters,))
+    torch.autograd.gradcheck(lambda p: warp(noise(3, 1, 4, 5), theta_of(p), (3, 4)), (parameters,))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_image_has_parameters_of_its_own(name):
+    start, theta_of = FAMILIES[name]
+    parameters = noise(5, len(start))
+    together = theta_of(parameters)
+    assert together.shape == (5, 2, 3)
+    for image in range(5):
+        close(together[[image]], theta_of(parameters[[image]]))
 
 
 # Errors

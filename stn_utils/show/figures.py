@@ -204,3 +204,14 @@ def confusion(run):
     ax.set_title(f"{run.title}: {100 * run.test['top1']:.2f} % right")
     ax.grid(False)
     plt.show()
+
+
+def save(path, draw, *arguments):
+    """Write what a figure function draws to a file, instead of showing it."""
+    shown, plt.show = plt.show, lambda: None
+    try:
+        draw(*arguments)
+        plt.gcf().savefig(path)
+    finally:
+        plt.show = shown
+        plt.close()

@@ -11,7 +11,8 @@ DIGITS_SHOWN = 10
 plt.rcParams.update({
     "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "figure.dpi": 90, "figure.titlesize": 11,
     "figure.constrained_layout.use": True, "figure.constrained_layout.h_pad": 0.07,
-    "axes.prop_cycle": plt.cycler(color=[WINDOW, OTHER, THIRD, INK, "#9c36b5", "#868e96"]), "axes.edgecolor": INK, "axes.labelcolor": INK,
+    "axes.prop_cycle": plt.cycler(color=[WINDOW, OTHER, THIRD, INK, "#9c36b5", "#868e96"]),
+    "axes.edgecolor": INK, "axes.labelcolor": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "axes.axisbelow": True, "grid.color": "#e9ecef",
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10, "font.size": 10,

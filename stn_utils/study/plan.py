@@ -74,13 +74,16 @@ class Study(BaseModel):
         differ = [f"{k}: {v!r} in the record, {here[k]!r} in the plan" for k, v in there.model_dump().items() if v != here[k]]
         return "; ".join(differ)
 
-    def missing(self, rows=None, seeds=None):
-        """The (row, seed) pairs that have no record yet, seed by seed. seeds: how many, default the plan's."""
+    def missing(self, rows=None, seeds=None, share=(0, 1)):
+        """The (row, seed) pairs that have no record yet, seed by seed. seeds: how many, default the plan's.
+
+        share: (rank, ranks), only every ranks-th pair of the plan, from rank on, whatever is done already.
+        """
         rows = [one_of("row", row, list(self.rows)) for row in rows or self.rows]
         done = {(record["row"], record["seed"]) for record in self.records()}
         count = {row: seeds or self.own_seeds.get(row, self.seeds) for row in rows}
         wanted = [(row, self.first_seed + i) for i in range(max(count.values())) for row in rows if i < count[row]]
-        return [pair for pair in wanted if pair not in done]
+        return [pair for pair in wanted[share[0] :: share[1]] if pair not in done]
 
 
 def plans(folder=FOLDER):

@@ -14,16 +14,17 @@ from ..run import Run
 from .records import append, to_record
 
 
-def run_missing(study, rows=None, seeds=None, device=None, jobs=1):
+def run_missing(study, rows=None, seeds=None, device=None, jobs=1, share=(0, 1)):
     """Fit every (row, seed) without a record, and append a record for each.
 
-    jobs: how many runners, each a process with its share of the cores. A runner that was killed goes on after its last
+    jobs: how many runners, each a process with its share of the cores. share: (rank, ranks), for machines that work side by
+    side: `cat` puts the records of those without a common disk together. A runner that was killed goes on after its last
     whole epoch. Raises ValueError if glyphs stand in for the data, RuntimeError if a runner of several failed.
     """
-    wanted = study.missing(rows, seeds)
+    wanted = study.missing(rows, seeds, share)
     with tqdm(total=len(wanted), desc=study.name, unit="run", file=sys.stdout, disable=not sys.stdout.isatty()) as bar:
         if jobs > 1 and len(wanted) > 1:
-            _run_beside(study, rows, seeds, device, min(jobs, len(wanted)), bar)
+            _run_beside((study, rows, seeds, device), min(jobs, len(wanted)), share, bar)
             return
         for row, seed in wanted:
             if not _run_one(study, row, seed, device):
@@ -68,22 +69,23 @@ def _is_stale(folder, experiment):
         return True
 
 
-def _work(threads, *arguments):
+def _work(threads, arguments, share):
     torch.set_num_threads(threads)
-    run_missing(*arguments)
+    run_missing(*arguments, share=share)
 
 
-def _run_beside(study, rows, seeds, device, jobs, bar):
+def _run_beside(arguments, jobs, share, bar):
     """Start runners as processes of their own, and watch the records grow."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     start = multiprocessing.get_context("spawn").Process
-    runners = [start(target=_work, args=(threads, study, rows, seeds, device)) for _ in range(jobs)]
+    runners = [start(target=_work, args=(threads, arguments, share)) for _ in range(jobs)]
     for runner in runners:
         runner.start()
     try:
         while any(runner.is_alive() for runner in runners):
             runners[0].join(1) if runners[0].is_alive() else runners[-1].join(1)
-            bar.update(bar.total - len(study.missing(rows, seeds)) - bar.n)
+            study, rows, seeds, _ = arguments
+            bar.update(bar.total - len(study.missing(rows, seeds, share)) - bar.n)
     except KeyboardInterrupt:  # it reaches the runners too: they end by themselves
         pass
     for runner in runners:

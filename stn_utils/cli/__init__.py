@@ -1,0 +1,100 @@
+"""stn, or python -m stn_utils: the course's tools outside a notebook. Each command is a thin hand on the module."""
+
+import argparse
+import os
+import sys
+import warnings
+
+from .. import study as studies
+from ..data import DATASETS, DataUnavailable, sources
+from ..doctor import check_machine
+from ..experiment import explain, one_of
+from . import compare, predict, train
+
+
+def data(arguments):
+    """List the data sets: where each was found, its licence; fetch what is absent."""
+    failed = 0
+    for name in [one_of("dataset", name, DATASETS) for name in arguments.names] or DATASETS:
+        try:
+            source = "drawn on demand" if name == "glyphs" else sources.find(name)[1]
+            print(f"OK      {name:<14} {source}; {sources.LICENCE[name]}")
+        except DataUnavailable as reason:
+            failed = 1
+            print(f"ABSENT  {name:<14} {reason}")
+    return failed
+
+
+def study(arguments):
+    """Run what a study still lacks, or print its table. Under torchrun every rank takes its share."""
+    chosen = studies.load(arguments.name)
+    if not arguments.show:
+        rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+        device = arguments.device or (f"cuda:{os.environ['LOCAL_RANK']}" if _one_gpu_a_rank() else None)
+        studies.run_missing(chosen, arguments.rows, arguments.seeds, device, arguments.jobs, (rank, ranks))
+        if rank:
+            return 0  # one table is enough
+    print(studies.table(chosen))
+    return 0
+
+
+def _one_gpu_a_rank():
+    import torch
+
+    return "LOCAL_RANK" in os.environ and torch.cuda.device_count() > int(os.environ["LOCAL_RANK"])
+
+
+def doctor(arguments):
+    """Check this machine, a line per part."""
+    return 0 if check_machine() else 1
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="stn", description=__doc__.split(":", 1)[1].strip(), allow_abbrev=False,
+        epilog="stn COMMAND --help says what a command takes. Errors are one line, and exit with 2.",
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="train | compare | predict | study | data | doctor")
+
+    def command(call, add_arguments=lambda sub: None, **options):
+        name = call.__module__.rsplit(".", 1)[1] if call.__name__ == "run" else call.__name__
+        text = call.__doc__ if call.__name__ != "run" else sys.modules[call.__module__].__doc__
+        sub = commands.add_parser(name, help=text.splitlines()[0], description=text, allow_abbrev=False, **options)
+        add_arguments(sub)
+        sub.set_defaults(call=call)
+        return sub
+
+    for module in (train, compare, predict):
+        command(module.run, module.add_arguments, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = command(study)
+    sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
+    sub.add_argument("--seeds", type=int, choices=range(1, 1001), metavar="N", help="how many seeds; default: the plan's")
+    sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
+    sub.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at once; default 1")
+    sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
+    sub.add_argument("--show", action="store_true", help="only print the table")
+    sub = command(data)
+    sub.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DATASETS)}; default all")
+    command(doctor)
+    return parser, commands.choices
+
+
+def main(argv=None):
+    """Run a command line; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser, commands = _parser()
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    try:
+        if argv and not argv[0].startswith("-"):
+            one_of("command", argv[0], tuple(commands))
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            flags = [flag for action in commands[argv[0]]._actions for flag in action.option_strings if flag.startswith("--")]
+            one_of("flag" if unknown[0].startswith("-") else "argument", unknown[0].split("=")[0], flags)
+        return arguments.call(arguments)
+    except (ValueError, RuntimeError, DataUnavailable, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output, `head` say, has closed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2

@@ -1,0 +1,74 @@
+"""Compare finished runs: a line each, paired differences between those that differ in more than the seed, and their curves.
+
+stn compare runs/* --plot curves.png
+"""
+
+from itertools import combinations
+from pathlib import Path
+
+from .. import metrics, show
+from ..models import count_parameters
+from ..run import Run
+
+IMAGES = ("dataset", "world", "replica")  # what decides the test images
+
+
+def add_arguments(parser):
+    """What the command takes."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders that stn train has written")
+    parser.add_argument("--plot", metavar="FILE", help="draw top-1 over epochs into this file")
+
+
+def _groups(runs):
+    """Runs that differ in their seed alone, together: {name of the first: {seed: Run}}."""
+    groups, first_of = {}, {}
+    for name, found in runs.items():
+        recipe = found.experiment.but(seed=0).model_dump_json()
+        members = groups.setdefault(first_of.setdefault(recipe, name), {})
+        if found.experiment.seed in members:
+            raise ValueError(f"{name} repeats seed {found.experiment.seed} of {first_of[recipe]}: name each run once.")
+        members[found.experiment.seed] = found
+    return groups
+
+
+def run(arguments):
+    """Print the comparison."""
+    runs = {Path(folder).name: Run.load(folder) for folder in arguments.runs if Path(folder).is_dir()}
+    unfinished = [name for name, found in runs.items() if found.test is None]
+    if unfinished or not runs:
+        raise ValueError(f"not finished: {', '.join(unfinished)}." if runs else f"no run in {', '.join(arguments.runs)}.")
+    width = max(map(len, runs)) + 2
+    print(f"{'run':<{width}}{'parameters':>10}  {'epochs':>6}  test top-1, %, with Wilson's interval")
+    for name, found in runs.items():
+        top1, count = found.test["top1"], len(found.test["predictions"])
+        low, high = metrics.wilson(round(top1 * count), count)
+        lost = f"   COLLAPSED in epoch {found.collapse_epoch}" if found.collapse_epoch else ""
+        print(f"{name:<{width}}{count_parameters(found.model()):>10,}  {found.epochs:>6}  {100 * top1:6.2f}  "
+              f"({100 * low:.2f} to {100 * high:.2f}){lost}")  # fmt: skip
+    for (ours, mine), (theirs, other) in combinations(_groups(runs).items(), 2):
+        print(_difference(ours, mine, theirs, other))
+    if arguments.plot:
+        show.save(arguments.plot, show.curves, runs)
+        print(f"{arguments.plot}: top-1 over epochs")
+    return 0
+
+
+def _difference(ours, mine, theirs, other):
+    """One line on two recipes: over their common seeds, or on the images of a single pair."""
+    experiments = [next(iter(members.values())).experiment for members in (mine, other)]
+    differ = [name for name in IMAGES if getattr(experiments[0], name) != getattr(experiments[1], name)]
+    if differ:
+        return f"{ours}, {theirs}: not comparable, they differ in {' and '.join(differ)}."
+    seeds = sorted(mine.keys() & other.keys())
+    if not seeds:
+        return f"{ours}, {theirs}: not comparable in pairs, they share no seed."
+    scores = [{seed: 100 * members[seed].test["top1"] for seed in seeds} for members in (mine, other)]
+    mean, half = metrics.compare(*scores)
+    if half is not None:
+        return f"{ours} minus {theirs}: {mean:+.2f} ± {half:.2f} points, {len(seeds)} paired seeds"
+    right = [members[seeds[0]].right() for members in (mine, other)]
+    only_ours, only_theirs, p = metrics.mcnemar(*right)
+    return (
+        f"{ours} minus {theirs}: {mean:+.2f} points on one seed; right alone {only_ours} and {only_theirs}, "
+        f"McNemar's p {p:.4f}. More seeds would tell of the recipes."
+    )

@@ -1,0 +1,117 @@
+"""Train one network, and write what came out into a folder of its own.
+
+The flags are the fields of an Experiment; --config reads them from a YAML file, and a flag wins over the file. The folder
+holds config.yml, metrics.csv and metrics.json (an entry an epoch), confusion.png, stn.png (before and after the warp),
+progress.gif, last.pt and best.pt (weights, the best by validation) and run.pt, from which `stn train --resume` goes on.
+
+  stn train --dataset fashion-mnist --model stnet --epochs 20 --seed 0
+  stn train --config assets/configs/s0.yml --epochs 10
+  stn train --resume --name mine --epochs 40
+"""
+
+import csv
+import json
+from pathlib import Path
+
+import yaml
+
+from .. import metrics, show
+from ..experiment import BELONGS, Experiment, check_field, choices, is_choice
+from ..models import count_parameters
+from ..run import Run
+from ..train import fit
+
+# Short names for a network and where its CoordConv layers are, as dgandiaga/stcoordconvnets has them.
+NICKNAMES = {
+    "coordconv": {"model": "convnet", "coordconv": "classifier"},
+    "stcoordconv": {"model": "stnet", "coordconv": "classifier"},
+}
+
+
+def add_arguments(parser):
+    """The Experiment's fields as flags, and what else a run on the command line needs."""
+    own = parser.add_argument_group("where")
+    own.add_argument("--config", metavar="FILE", help="YAML file of fields; flags win over it")
+    own.add_argument("--name", help="name of the folder; default: made of dataset, world, model and seed")
+    own.add_argument("--runs", default="runs", metavar="DIR", help="the folder that holds it; default runs")
+    own.add_argument("--resume", action="store_true", help="go on from the run that is there; only --epochs may differ")
+    own.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
+    own.add_argument("--tensorboard", action="store_true", help="event files as well, in its folder tensorboard/")
+    own.add_argument("--quiet", action="store_true", help="no line an epoch")
+    fields = parser.add_argument_group("the experiment")
+    for name, field in Experiment.model_fields.items():
+        names = ", ".join(choices(name)) if is_choice(name) else ""
+        extra = f" ({', '.join(NICKNAMES)} are short for a model with CoordConv)" if name == "model" else ""
+        of = f"; for {' and '.join(BELONGS[name])}" if name in BELONGS else ""
+        text = f"{field.description}{f': {names}' if names else ''}{extra}{of}; default {field.default}"
+        flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        fields.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=text.replace("%", "%%"), **flag)
+
+
+def _fields(arguments):
+    """The fields that file and flags give, the flags' last; nicknames spelt out."""
+    given = {}
+    if arguments.config:
+        given = yaml.safe_load(Path(arguments.config).read_text())
+        if not isinstance(given, dict):
+            raise ValueError(f"{arguments.config}: expected fields and values, one a line, got {given!r}.")
+    flags = {name: getattr(arguments, name) for name in Experiment.model_fields if getattr(arguments, name) is not None}
+    for part in (given, flags):
+        if part.get("model") in NICKNAMES:
+            part.update(NICKNAMES[part["model"]])
+        for name, value in part.items():
+            check_field(name, value)
+    return {**given, **flags}
+
+
+def run(arguments):
+    """Train, or go on, and write the folder."""
+    fields = _fields(arguments)
+    name = arguments.name
+    if arguments.resume and name and any(path.exists() for path in Run.files(Path(arguments.runs) / name)):
+        there = Run.load(Path(arguments.runs) / name).experiment
+        experiment = there.but(**fields)
+    else:
+        experiment = Experiment(**fields)
+    name = name or f"{experiment.dataset}-{experiment.world}-{experiment.model}-seed{experiment.seed}"
+    folder = Path(arguments.runs) / name
+    if any(path.exists() for path in Run.files(folder)) != arguments.resume:
+        raise ValueError(f"{folder} holds no run to resume." if arguments.resume else
+                         f"{folder} holds a run: add --resume to go on from it, or choose another --name.")  # fmt: skip
+    board = folder / "tensorboard" if arguments.tensorboard else None
+    found = fit(experiment, arguments.device, folder, quiet=arguments.quiet, tensorboard=board)
+    if found.epochs:
+        write(found, folder)
+    if found.test is None:
+        print(f"{folder}: interrupted; stn train --resume --name {name} goes on.")
+        return 1
+    print(f"{folder}: test top-1 {100 * found.test['top1']:.2f} % of {len(found.test['predictions']):,} images")
+    return 0
+
+
+def write(found, folder):
+    """Write a Run's tables and pictures into its folder."""
+    import matplotlib.pyplot as plt
+    import torch
+
+    (folder / "config.yml").write_text(yaml.safe_dump(found.experiment.model_dump(), sort_keys=False))
+    epochs = [dict(zip(found.history, values)) for values in zip(*found.history.values())]
+    with open(folder / "metrics.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, found.history)
+        table.writeheader()
+        table.writerows(epochs)
+    content = {"title": found.title, "parameters": count_parameters(found.model()), "epochs": epochs}
+    torch.save(found.weights, folder / "last.pt")
+    if found.best:
+        torch.save(found.best["weights"], folder / "best.pt")
+        content["best_epoch"] = found.best["epoch"]
+    if found.test:
+        counts = found.test["confusion"]
+        content["test"] = {name: found.test[name] for name in ("loss", "calibration_error")}
+        content["test"] |= metrics.report(*metrics.from_counts(counts), len(counts))
+        show.save(folder / "confusion.png", show.confusion, found)
+    if found.probe["thetas"] is not None:
+        show.save(folder / "stn.png", show.before_after, found)
+        show.encode_gif(show.frames(found), folder / "progress.gif", limit=5_000_000)
+    (folder / "metrics.json").write_text(json.dumps(content, indent=1))
+    plt.close("all")

@@ -1,0 +1,228 @@
+"""stn train, compare and predict: what is written, what is refused, and that a refusal leaves everything as it was."""
+
+import csv
+import json
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny_study import strict
+from tiny_world import tiny_load
+
+import stn_utils.run
+from stn_utils import train
+from stn_utils.cli import main
+from stn_utils.cli.predict import read
+from stn_utils.cli.train import NICKNAMES
+from stn_utils.experiment import Experiment
+from stn_utils.run import Run
+
+TINY = ["--dataset", "glyphs", "--n-train", "128", "--epochs", "2", "--device", "cpu", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty working folder, a tiny world, one thread."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "load", tiny_load)
+    monkeypatch.setattr(stn_utils.run, "load", tiny_load)
+    matplotlib.use("Agg")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def stn(*arguments):
+    return main(list(arguments))
+
+
+def refused(capsys, *arguments):
+    """The one line that a refused command prints."""
+    assert stn(*arguments) == 2
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_train_writes_config_tables_pictures_and_weights(here, capsys):
+    assert stn("train", *TINY, "--name", "mine") == 0
+    assert "runs/mine: test top-1" in capsys.readouterr().out
+    folder = here / "runs" / "mine"
+    assert set(files(folder)) == {
+        "config.yml", "metrics.csv", "metrics.json", "confusion.png", "stn.png", "progress.gif", "last.pt", "best.pt", "run.pt",
+        "previous.pt",
+    }  # fmt: skip
+    run = Run.load(folder)
+    assert Experiment(**yaml.safe_load((folder / "config.yml").read_text())) == run.experiment
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [float(row["val_top1"]) for row in rows] == run.history["val_top1"]
+    told = strict((folder / "metrics.json").read_text())
+    assert [epoch["val_loss"] for epoch in told["epochs"]] == run.history["val_loss"]
+    assert told["test"]["top1"] == pytest.approx(run.test["top1"]) and told["parameters"] == 27_360
+    best = max(range(2), key=lambda i: run.history["val_top1"][i]) + 1
+    assert told["best_epoch"] == run.best["epoch"] == best
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert all(torch.equal(last[name], run.weights[name]) for name in run.weights)
+    for name in ("confusion.png", "stn.png", "progress.gif"):
+        assert min(Image.open(folder / name).size) > 100
+
+
+def test_a_net_without_a_transformer_gets_no_picture_of_it(here):
+    assert stn("train", *TINY, "--model", "convnet") == 0
+    assert "stn.png" not in files(here / "runs") and "confusion.png" in files(here / "runs")
+
+
+@pytest.mark.parametrize("nickname", NICKNAMES)
+def test_a_nickname_is_spelt_out_from_flag_and_from_file(nickname, here):
+    (here / "c.yml").write_text(f"model: {nickname}\nepochs: 1\n")
+    for i, extra in enumerate((["--model", nickname], ["--config", "c.yml"])):
+        assert stn("train", *TINY, "--epochs", "1", *extra, "--name", str(i)) == 0
+        found = Run.load(here / "runs" / str(i)).experiment
+        assert {name: getattr(found, name) for name in NICKNAMES[nickname]} == NICKNAMES[nickname]
+
+
+def test_a_flag_wins_over_the_file(here):
+    (here / "c.yml").write_text("dataset: glyphs\nlr: 0.5\nn_train: 64\nepochs: 1\nreplica: true\n")
+    assert stn("train", "--config", "c.yml", "--lr", "0.25", "--name", "a", "--quiet") == 0
+    found = Run.load(here / "runs" / "a").experiment
+    assert (found.lr, found.n_train, found.replica) == (0.25, 64, True)
+
+
+def test_resume_raises_the_epochs_and_equals_an_uninterrupted_run(here):
+    assert stn("train", *TINY, "--name", "a") == 0
+    assert stn("train", "--resume", "--name", "a", "--epochs", "3", "--quiet", "--device", "cpu") == 0
+    assert stn("train", *TINY, "--name", "b", "--epochs", "3") == 0
+    a, b = (Run.load(here / "runs" / name) for name in "ab")
+    assert a.history["val_loss"] == b.history["val_loss"] and torch.equal(a.test["predictions"], b.test["predictions"])
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--name", "a"], "add --resume"),
+        (["--resume", "--name", "nobody"], "no run to resume"),
+        (["--resume", "--name", "a", "--lr", "0.5"], "lr: 0.001 there, 0.5 here"),
+        (["--resume", "--name", "a", "--epochs", "1"], "epochs: 2 there, 1 here"),
+        (["--name", "c", "--model", "stnett"], "Did you mean 'stnet'"),
+        (["--name", "c", "--epochs", "two"], "epochs: "),
+        (["--name", "c", "--epoch", "2"], "Did you mean '--epochs'"),
+        (["--name", "c", "--config", "none.yml"], "none.yml"),
+        (["--name", "c", "--config", "list.yml"], "list.yml: expected fields and values"),
+        (["--name", "c", "--config", "typo.yml"], "Did you mean 'epochs'"),
+        (["--name", "c", "--device", "tpu"], "device 'tpu' is not on this machine"),
+        (["--name", "c", "--model", "convnet", "--family", "rotation"], "family='rotation' belongs to stnet"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_written(arguments, said, here, capsys):
+    (here / "list.yml").write_text("- 1\n")
+    (here / "typo.yml").write_text("epochen: 3\n")
+    assert stn("train", *TINY, "--name", "a") == 0
+    capsys.readouterr()
+    before = files(here)
+    assert said in refused(capsys, "train", *(TINY if "--resume" not in arguments else ["--quiet"]), *arguments)
+    assert files(here) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_and_earlier_runs_stay(here, capsys, monkeypatch):
+    assert stn("train", *TINY, "--name", "a") == 0
+    before = files(here)
+    capsys.readouterr()
+
+    def full(self, folder):
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(Run, "save", full)
+    line = refused(capsys, "train", *TINY, "--name", "b")
+    assert "No space left on device" in line and "b" in line
+    assert files(here) == before
+
+
+def test_an_interrupted_run_says_how_to_go_on(here, capsys, monkeypatch):
+    real, calls = train.train_epoch, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "train_epoch", interrupted)
+    assert stn("train", *TINY, "--name", "a") == 1
+    assert "stn train --resume --name a" in capsys.readouterr().out
+    assert len(json.loads((here / "runs" / "a" / "metrics.json").read_text())["epochs"]) == 1
+
+
+def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
+    for model in ("stnet", "convnet"):
+        for seed in ("0", "1"):
+            assert stn("train", *TINY, "--model", model, "--seed", seed, "--name", f"{model}{seed}") == 0
+    capsys.readouterr()
+    assert stn("compare", *(str(p) for p in sorted((here / "runs").iterdir())), "--plot", "c.png") == 0
+    text = capsys.readouterr().out
+    tops = {name: 100 * Run.load(here / "runs" / name).test["top1"] for name in ("stnet0", "stnet1", "convnet0", "convnet1")}
+    mean = (tops["convnet0"] - tops["stnet0"] + tops["convnet1"] - tops["stnet1"]) / 2
+    assert f"convnet0 minus stnet0: {mean:+.2f} ± " in text and "2 paired seeds" in text
+    assert all(f"{top:6.2f}" in text for top in tops.values())
+    assert (here / "c.png").stat().st_size > 1000
+    assert stn("compare", "runs/stnet0", "runs/convnet0") == 0
+    assert "McNemar's p" in capsys.readouterr().out
+
+
+def test_compare_says_what_makes_runs_incomparable_or_what_is_not_there(here, capsys):
+    assert stn("train", *TINY, "--name", "a") == 0
+    assert stn("train", *TINY, "--world", "translated42", "--name", "b") == 0
+    assert stn("compare", "runs/a", "runs/b") == 0
+    assert "not comparable, they differ in world" in capsys.readouterr().out
+    assert "no run in nowhere" in refused(capsys, "compare", "nowhere")
+
+
+def test_predict_reads_a_picture_and_draws_where_the_network_looked(here, capsys):
+    assert stn("train", *TINY, "--name", "a") == 0
+    capsys.readouterr()
+    Image.new("L", (50, 30), 255).save("white.png")
+    assert stn("predict", "runs/a", "white.png") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("white.png: ") and first.endswith("read as its negative")
+    assert second.strip() == "white.stn.png" and min(Image.open("white.stn.png").size) > 100
+
+
+def test_a_picture_is_read_bright_on_black_padded_and_resized(here):
+    drawn = Image.new("L", (40, 20), 0)
+    drawn.paste(255, (10, 5, 30, 15))
+    drawn.save("bright.png")
+    Image.eval(drawn, lambda v: 255 - v).save("dark.png")
+    for name, negative in (("bright.png", False), ("dark.png", True)):
+        x, inverted = read(name, 28)
+        assert x.shape == (1, 1, 28, 28) and inverted == negative
+        assert x[0, 0, 14, 14] > 0.9 and x[0, 0, :6].max() < 0.1 and x[0, 0, 22:].max() < 0.1  # padded above and below
+    assert torch.allclose(read("bright.png", 28)[0], read("dark.png", 28)[0], atol=0.01)
+
+
+def test_predict_names_a_file_that_is_no_picture_and_draws_nothing(here, capsys):
+    assert stn("train", *TINY, "--name", "a") == 0
+    capsys.readouterr()
+    Image.new("L", (30, 30), 0).save("good.png")
+    (here / "bad.png").write_text("no picture")
+    assert "bad.png: not a picture" in refused(capsys, "predict", "runs/a", "good.png", "bad.png")
+    assert not list(here.glob("*.stn.png"))
+    assert "nobody.png" in refused(capsys, "predict", "runs/a", "nobody.png")
+    assert "no Run in nowhere" in refused(capsys, "predict", "nowhere", "good.png")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "assets" / "configs").glob("*.yml")), ids=lambda p: p.stem)
+def test_every_example_file_trains(path, here):
+    assert stn("train", "--config", str(path), *TINY, "--epochs", "1", "--name", path.stem) == 0
+    asked = yaml.safe_load(path.read_text())
+    found = Run.load(here / "runs" / path.stem).experiment.model_dump()
+    assert {name: found[name] for name in asked if name != "epochs"} == {n: v for n, v in asked.items() if n != "epochs"} | (
+        {"dataset": "glyphs"} if "dataset" in asked else {}
+    )

@@ -1,0 +1,447 @@
+"""SequentialTransformer: identity at the start, one warp of the original, a state that is carried; S0's mistakes."""
+
+import functools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stn_utils.experiment import Experiment, choices
+from stn_utils.models import SequentialTransformer, build, count_parameters
+from stn_utils.models.sequential import RECURRENCES
+from stn_utils.warp import PADDINGS, affine, compose, identity, warp
+
+SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1307], std=[0.3081])
+SHAPES = [(3, 1, 28, 28), (2, 3, 5, 9), (2, 6, 7, 6), (1, 1, 2, 2)]
+
+
+def localization(channels=1):
+    """A small localization net for maps of any size, whose answers are of the size of what it sees."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 6)
+    )  # fmt: skip
+
+
+def new(steps, channels=1, seed=0, **options):
+    torch.manual_seed(seed)
+    return SequentialTransformer(localization(channels), steps, **options)
+
+
+def moving(steps, channels=1, spread=0.15, **options):
+    """A transformer that has left its start: every step moves the window, other images otherwise."""
+    layer = new(steps, channels, **options)
+    with torch.no_grad():
+        nn.init.normal_(layer.localization[-1].weight, std=3.0)
+        if hasattr(layer, "step"):
+            nn.init.normal_(layer.step.weight, std=spread)
+    return layer
+
+
+def noise(*shape, seed=1):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def soft(count, side):
+    """Pictures (count, 1, side, side) without an edge, no two alike."""
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
+    return torch.stack([torch.sin(2 * x + i) * torch.cos(1.5 * y - i) for i in range(count)])[:, None]
+
+
+def seen_by_localization(layer, x):
+    """What the localization net gets, a tensor a step, and the output."""
+    seen = []
+    handle = layer.localization.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    out = layer(x)
+    handle.remove()
+    return seen, out
+
+
+# ---- the start ----
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_new_transformer_looks_at_the_whole_picture_in_every_step_and_passes_it_through(steps, shape):
+    x = 20 * noise(*shape) - 10
+    layer = new(steps, shape[1])
+    looks = layer.looks(x)
+    assert len(looks) == steps
+    assert all(torch.equal(theta, identity(len(x))) for theta in looks)
+    torch.testing.assert_close(layer(x), x, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(14, 14), (3, 11), (40, 20)])
+@pytest.mark.parametrize("resample", [False, True])
+def test_a_new_transformer_with_another_output_size_resizes_once(size, resample):
+    x = noise(2, 3, 28, 20)
+    layer = new(3, 3, size=size, padding="border", resample=resample)
+    resized = F.interpolate(x, size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(layer(x), resized, atol=1e-4, rtol=0)
+
+
+def test_the_start_is_the_identity_through_an_experiment_whatever_the_world():
+    x = noise(4, 1, 28, 28)
+    for steps in (1, 5):
+        net = build(Experiment(model="sequential", steps=steps), SPEC)
+        assert [theta.tolist() for theta in net.looks(x)] == [identity(4).tolist()] * steps
+        torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+
+
+# ---- one warp of the original ----
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("size", [None, (4, 6), (9, 12)])
+def test_the_output_is_one_warp_of_the_original_by_the_last_theta_at_the_size_asked_for(size, padding):
+    x = noise(3, 2, 7, 9)
+    layer = moving(3, 2, size=size, padding=padding, background=0.25)
+    looks = layer.looks(x)
+    assert not any(torch.allclose(one, other, atol=1e-2) for one, other in zip(looks, looks[1:]))
+    assert not torch.allclose(looks[-1][0], looks[-1][1], atol=1e-3)
+    torch.testing.assert_close(layer(x), warp(x, looks[-1], size, padding, 0.25))
+
+
+@pytest.mark.parametrize("mistakes", RECURRENCES.values(), ids=RECURRENCES)
+def test_whatever_its_mistakes_the_output_is_one_warp_of_the_original(mistakes):
+    x = noise(3, 1, 8, 8)
+    layer = moving(3, size=(5, 5), mistakes=mistakes)
+    torch.testing.assert_close(layer(x), warp(x, layer.looks(x)[-1], (5, 5)))
+
+
+@pytest.mark.parametrize("mistakes", RECURRENCES.values(), ids=RECURRENCES)
+def test_the_looks_of_fewer_steps_are_the_first_of_more(mistakes):
+    x = noise(2, 1, 9, 9)
+    five = moving(5, size=(4, 4), mistakes=mistakes).looks(x)
+    for steps in (1, 3):
+        fewer = moving(steps, size=(4, 4), mistakes=mistakes).looks(x)
+        assert len(fewer) == steps
+        for ours, theirs in zip(fewer, five):
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "background"])
+def test_the_localization_net_sees_what_the_steps_before_have_made_of_the_original(padding):
+    x = noise(3, 1, 12, 10)
+    layer = moving(4, size=(5, 5), padding=padding, background=-0.3)
+    looks = layer.looks(x)
+    seen, _ = seen_by_localization(layer, x)
+    assert len(seen) == 4 and torch.equal(seen[0], x)
+    for view, theta in zip(seen[1:], looks):  # at the input's size, though the output is smaller
+        torch.testing.assert_close(view, warp(x, theta, (12, 10), padding, -0.3))
+        assert not torch.allclose(view, x, atol=0.05)
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_a_blind_localization_net_sees_the_untouched_picture_in_every_look(recurrence):
+    blind = "blind" in RECURRENCES[recurrence]
+    assert blind == (recurrence in ("s0", "s0-remembers", "s0-unbounded"))
+    x = noise(2, 1, 8, 8)
+    seen, _ = seen_by_localization(moving(3, mistakes=RECURRENCES[recurrence]), x)
+    assert [torch.equal(view, x) for view in seen] == [True, blind, blind]
+
+
+# ---- by hand ----
+
+
+def cell_by_hand(cell, inputs, state):
+    """An LSTM cell in its textbook's formulas; returns (h, c)."""
+    h, c = state if state else (torch.zeros(len(inputs), 6).to(inputs), torch.zeros(len(inputs), 6).to(inputs))
+    gates = inputs @ cell.weight_ih.T + cell.bias_ih + h @ cell.weight_hh.T + cell.bias_hh
+    i, f, g, o = gates.split(6, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def look(x, theta, size):
+    grid = F.affine_grid(theta, (len(x), x.shape[1], *size), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+def through(first, then):
+    """The theta of looking through `first`, then through `then`."""
+    left, right = first[:, :, :2], then[:, :, :2]
+    return torch.cat([left @ right, left @ then[:, :, 2:] + first[:, :, 2:]], dim=2)
+
+
+def by_hand(layer, x, size, mistakes, resample):
+    """The thetas and the output, in plain operations with the layer's weights."""
+    theta, state, seen, thetas = torch.eye(2, 3).repeat(len(x), 1, 1).to(x), None, x, []
+    for number in range(layer.steps):
+        numbers = layer.localization(x if "blind" in mistakes else seen)
+        state = cell_by_hand(layer.cell, torch.cat([numbers, theta.flatten(1)], dim=1), state)
+        h = state[0]
+        if "forgets" in mistakes:
+            state = None
+        if "bounded" in mistakes:
+            theta = step = h.view(-1, 2, 3)
+        else:
+            step = (h @ layer.step.weight.T + layer.step.bias).view(-1, 2, 3)
+            theta = through(theta, step)
+        thetas.append(theta)
+        here = size if number == layer.steps - 1 else x.shape[-2:]
+        seen = look(seen, step, here) if resample else look(x, theta, here)
+    return thetas, seen
+
+
+CASES = [(name, False) for name in RECURRENCES] + [("corrected", True)]
+
+
+@pytest.mark.parametrize("recurrence, resample", CASES, ids=[f"{name}{', resampled' * again}" for name, again in CASES])
+def test_looks_output_and_gradients_are_those_of_plain_operations(recurrence, resample):
+    mistakes = RECURRENCES[recurrence]
+    layer = moving(3, 2, size=(4, 6), mistakes=mistakes, resample=resample).double()
+    x = noise(3, 2, 7, 8).double()
+    found = []
+    for looks, out in ((layer.looks(x), layer(x)), by_hand(layer, x, (4, 6), mistakes, resample)):
+        layer.zero_grad()
+        ((out * noise(4, 6, seed=2)).sum() + looks[-1].square().sum()).backward()
+        found.append([*looks, out, *(p.grad if p.grad is not None else torch.zeros_like(p) for p in layer.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
+
+
+# ---- resampled ----
+
+
+def test_one_step_resampled_is_one_step_composed():
+    x = noise(3, 2, 9, 8)
+    ours, theirs = (moving(1, 2, size=(6, 6), resample=resample)(x) for resample in (True, False))
+    assert not torch.allclose(theirs, warp(x, identity(), (6, 6)), atol=0.05)
+    assert torch.equal(ours, theirs)
+
+
+class Scripted(nn.Module):
+    """Makes the steps a transformer should take, whatever it is shown: the cell and the linear layer are passed by."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.script, self.number = steps, 0
+
+    def forward(self, h):
+        self.number += 1
+        return self.script[(self.number - 1) % len(self.script)].flatten(1).expand(len(h), 6)
+
+
+SCRIPT = [affine(12, 0.95, 0.05), affine(-20, 1.05, 0, 0.06), affine(15, 0.9, -0.04, 0.02)]
+
+
+def scripted(resample, size=None):
+    layer = new(len(SCRIPT), resample=resample, size=size)
+    layer.step = Scripted(SCRIPT)
+    return layer
+
+
+def test_several_steps_resampled_differ_from_the_composed_ones_by_blur_alone():
+    x, middle = soft(3, 48), (..., slice(12, 36), slice(12, 36))
+    composed, resampled = scripted(False), scripted(True)
+    for ours, theirs in zip(resampled.looks(x), composed.looks(x), strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(composed.looks(x)[-1][:1], functools.reduce(through, SCRIPT))
+    away = (resampled(x) - composed(x))[middle].abs().max()
+    assert 1e-5 < away < 0.01
+    assert (composed(x) - x)[middle].abs().max() > 0.1
+    sharp = noise(3, 1, 48, 48)  # and blur there is
+    spread = [layer(sharp)[middle].std() for layer in (resampled, composed)]
+    assert spread[0] < 0.9 * spread[1]
+
+
+def test_a_resampled_picture_is_cut_at_every_step_and_a_composed_one_never():
+    there, back = affine(shift_x=1.0), affine(shift_x=-1.0)
+    x = noise(2, 1, 8, 8) + 0.1
+    outputs = []
+    for resample in (False, True):
+        layer = new(2, resample=resample)
+        layer.step = Scripted([there, back])
+        outputs.append(layer(x))
+    torch.testing.assert_close(outputs[0], x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs[1], torch.cat([0 * x[..., :4], x[..., 4:]], dim=3), atol=1e-5, rtol=0)
+
+
+# ---- the state ----
+
+
+def after_two_steps_of_the_optimizer(layer, x, target):
+    """The gradients of the second step, by name."""
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        F.mse_loss(layer(x), target).backward()
+        optimizer.step()
+    return {name: p.grad for name, p in layer.named_parameters()}
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_every_weight_gets_a_gradient_from_the_second_step_of_the_optimizer_on(steps):
+    grads = after_two_steps_of_the_optimizer(new(steps), noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2))
+    dead = [name for name, grad in grads.items() if grad is None or not grad.count_nonzero()]
+    assert not dead
+    assert grads["cell.weight_hh"].count_nonzero() == grads["cell.weight_hh"].numel()
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_recurrent_weights_learn_where_a_state_is_carried_and_nowhere_else(recurrence, steps):
+    layer = new(steps, mistakes=RECURRENCES[recurrence])
+    grads = after_two_steps_of_the_optimizer(layer, noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2))
+    carried = recurrence in ("corrected", "s0-remembers") and steps > 1
+    assert bool(grads.pop("cell.weight_hh").any()) == carried
+    assert all(grad.any() for grad in grads.values())
+
+
+def test_a_carried_state_changes_the_second_look_and_not_the_first():
+    x = noise(2, 1, 8, 8)
+    layer = moving(3)
+    before = layer.looks(x)
+    with torch.no_grad():
+        layer.cell.weight_hh.add_(1.0)
+    after = layer.looks(x)
+    assert torch.equal(before[0], after[0])
+    assert not torch.allclose(before[1], after[1], atol=1e-4)
+
+
+# ---- bounded ----
+
+EXTREMES = [1.0, 1e3, -1e3, 1e6, -1e6]
+
+
+def bounded(steps, recurrence, seed):
+    """A bounded transformer whose cell is driven as far as it goes."""
+    layer = new(steps, mistakes=RECURRENCES[recurrence], seed=seed)
+    with torch.no_grad():
+        for weight in layer.cell.parameters():
+            nn.init.normal_(weight, std=30.0)
+    return layer
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("recurrence", ["s0", "s0-looks"])
+def test_a_bounded_theta_without_a_state_stays_within_the_tangent_of_1_whatever_the_input(recurrence, seed):
+    layer = bounded(4, recurrence, seed)
+    largest = max(theta.abs().max().item() for value in EXTREMES for theta in layer.looks(value * noise(8, 1, 8, 8)))
+    assert 0.75 < largest <= math.tanh(1) + 1e-6 < 0.762
+
+
+def test_a_bounded_theta_with_a_carried_state_stays_below_1_and_its_first_look_within_the_tangent_of_1():
+    largest = torch.zeros(4)
+    for seed in range(3):
+        layer = bounded(4, "s0-remembers", seed)
+        for value in EXTREMES:
+            found = torch.stack([theta.abs().max() for theta in layer.looks(value * noise(8, 1, 8, 8))])
+            largest = largest.maximum(found)
+    limits = torch.tensor([1.0, 2, 3, 4]).tanh()  # a cell adds at most 1 to its state a step
+    assert (largest <= limits + 1e-6).all()
+    assert largest[1] > math.tanh(1) + 0.05
+
+
+@pytest.mark.parametrize("recurrence", [name for name, mistakes in RECURRENCES.items() if "bounded" in mistakes])
+def test_a_bounded_transformer_cannot_look_at_the_picture_as_it_is(recurrence):
+    x = noise(8, 1, 8, 8)
+    for layer in (new(2, mistakes=RECURRENCES[recurrence]), bounded(2, recurrence, 0)):
+        assert not hasattr(layer, "step")
+        for theta in layer.looks(x):
+            assert (theta - identity()).abs().amax(dim=(1, 2)).min() > 1 - math.tanh(2)
+
+
+def test_an_unbounded_one_can_zoom_out_beyond_every_bound():
+    layer = new(1, mistakes=RECURRENCES["s0-unbounded"])
+    with torch.no_grad():
+        layer.step.bias.mul_(5)
+    assert torch.equal(layer.looks(noise(2, 1, 6, 6))[0], 5 * identity(2))
+
+
+# ---- through an Experiment ----
+
+
+@pytest.mark.parametrize(
+    "fields, count",
+    [
+        ({}, 27_882),
+        ({"recurrence": "s0"}, 27_840),
+        ({"recurrence": "s0-looks"}, 27_840),
+        ({"recurrence": "s0-remembers"}, 27_840),
+        ({"recurrence": "s0-unbounded"}, 27_882),
+        ({"steps": 7}, 27_882),
+        ({"resample": True}, 27_882),
+        ({"coordconv": "both"}, 27_882 + 2_784),
+    ],
+    ids=str,
+)
+def test_parameter_counts_on_clean28(fields, count):
+    assert count_parameters(build(Experiment(model="sequential", **fields), SPEC)) == count
+
+
+def test_the_recurrences_are_those_of_the_experiment_and_each_corrects_mistakes_of_s0():
+    assert tuple(RECURRENCES) == choices("recurrence")
+    assert RECURRENCES["corrected"] == () and set(RECURRENCES["s0"]) == {"blind", "forgets", "bounded"}
+    left = [set(RECURRENCES["s0"]) - set(mistakes) for name, mistakes in RECURRENCES.items() if "-" in name]
+    assert left == [{"blind"}, {"forgets"}, {"bounded"}]
+
+
+@pytest.mark.parametrize("recurrence", choices("recurrence"))
+def test_every_recurrence_builds_and_one_step_changes_its_weights(recurrence):
+    torch.manual_seed(0)
+    net = build(Experiment(model="sequential", recurrence=recurrence, steps=2), SPEC)
+    x, y = noise(6, 1, 28, 28), torch.arange(6)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    loss = net.loss(x, y)
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite() and all(p.isfinite().all() for p in net.parameters())
+    moved = {name.rpartition(".")[0] for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    last = "transformer.step" if recurrence in ("corrected", "s0-unbounded") else "transformer.cell"
+    assert {last, "classifier.0"} <= moved
+    assert net.transformer.mistakes == set(RECURRENCES[recurrence])
+
+
+def test_the_localization_net_of_the_corrected_one_does_not_start_blind_to_its_picture():
+    net = build(Experiment(model="sequential"), SPEC)
+    answers = net.transformer.localization(noise(3, 1, 28, 28))
+    assert not torch.allclose(answers[0], answers[1], atol=1e-6)
+
+
+def test_a_sequential_transformer_sees_the_canvas_and_shows_the_view():
+    known = {**SPEC, "canvas": 42}
+    net = build(Experiment(model="sequential", world="translated42", steps=3), known)
+    seen, out = seen_by_localization(net.transformer, noise(2, 1, 42, 42))
+    assert [tuple(view.shape) for view in seen] == [(2, 1, 42, 42)] * 3 and out.shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize("resample", [False, True])
+def test_resample_and_steps_reach_the_transformer(resample):
+    transformer = build(Experiment(model="sequential", resample=resample, steps=4), SPEC).transformer
+    assert (transformer.resample, transformer.steps) == (resample, 4)
+
+
+# ---- refused, and moved elsewhere ----
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_step_is_refused_by_name_by_the_layer_and_by_the_experiment(steps):
+    with pytest.raises(ValueError, match=f"steps: expected at least 1, got {steps}"):
+        new(steps)
+    with pytest.raises(ValueError, match="steps"):
+        Experiment(model="sequential", steps=steps)
+
+
+@pytest.mark.parametrize("wrong, near", [("s0-look", "s0-looks"), ("corected", "corrected"), ("S0-remembers", "s0-remembers")])
+def test_a_misspelt_recurrence_is_refused_and_the_nearest_named(wrong, near):
+    with pytest.raises(ValueError, match=f"unknown recurrence '{wrong}'. Did you mean '{near}'"):
+        Experiment(model="sequential", recurrence=wrong)
+
+
+def test_double_moves_weights_and_background_together_and_both_are_stored():
+    background = torch.tensor([0.1, -0.4]).view(-1, 1, 1)
+    layer = new(2, 2, padding="background", background=background).double()
+    x = noise(2, 2, 5, 9).double()
+    assert layer(x).dtype == layer.looks(x)[-1].dtype == torch.float64
+    torch.testing.assert_close(layer(x), x)
+    assert torch.equal(layer.state_dict()["background"], background.double())
+    assert layer.background not in set(layer.parameters())
+
+
+def test_two_thetas_composed_by_hand_are_those_of_the_course():
+    first, then = affine(30, 0.8, 0.1, -0.2, 0.3), affine(-50, 1.2, 0.4, 0.1, -0.1)
+    torch.testing.assert_close(through(first, then), compose(first, then))
