@@ -44,7 +44,7 @@ def matrices(actions):
     moves = torch.cat([move for _, move in actions])
     for name, move in actions:
         determinant = torch.linalg.det(move[0, :, :2]).item()
-        if not abs(determinant) > 1e-3:  # so written, nan is refused as well
+        if not move.isfinite().all() or abs(determinant) < 1e-3:
             raise ValueError(f"actions: {name!r} has determinant {determinant:.3g}; a move must be possible to undo.")
     if not (moves == affine()).all(dim=(1, 2)).any():
         raise ValueError(f"actions: none of {', '.join(name for name, _ in actions)} is the identity; one must be.")

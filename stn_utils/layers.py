@@ -43,9 +43,12 @@ class SpatialTransformer(nn.Module):
         """The list of theta, one per look: here one."""
         return [self.theta(x)]
 
+    def view(self, x, theta):
+        """What theta (B, 2, 3) shows of x."""
+        return sample(x, make_grid(theta, self.size or x.shape[-2:]), self.padding, self.background)
+
     def forward(self, x):
-        grid = make_grid(self.theta(x), self.size or x.shape[-2:])
-        return sample(x, grid, self.padding, self.background)
+        return self.view(x, self.theta(x))
 
 
 def coordinates(height, width, radius=False, device=None, dtype=None):

@@ -134,8 +134,9 @@ class Episode:
         """What theta shows (1, H, W), the answer, its probability, and the loss."""
         with torch.no_grad():
             view = self.transformer.view(self.net.before(self.x), theta)
-            chances = self.net.classifier(self.net.after(view)).softmax(dim=1)[0]
-        return view[0], chances.argmax().item(), chances.max().item(), -chances[self.y].log().item()
+            logits = self.net.classifier(self.net.after(view))
+            loss = torch.nn.functional.cross_entropy(logits, torch.tensor([self.y])).item()
+        return view[0], logits.argmax().item(), logits.softmax(dim=1).max().item(), loss
 
     def move(self, number):
         """Make one more move; returns its reward, the decrease of the loss."""
@@ -169,7 +170,11 @@ def policy_widget(net, x, y, names):
             button.disabled = not left
 
     def press(number):
-        return lambda _: update(game.move(number))
+        def pressed(_):
+            if len(game.moves) < game.transformer.steps:  # a second press may be quicker than the button's end
+                update(game.move(number))
+
+        return pressed
 
     def restart(_):
         game.theta, game.moves = identity(), []

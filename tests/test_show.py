@@ -3,7 +3,9 @@
 import base64
 import dataclasses
 import functools
+import html.parser
 import io
+import math
 import re
 import warnings
 
@@ -21,10 +23,11 @@ from PIL import Image
 from scipy import stats
 
 from stn_utils import player, show, train
+from stn_utils.actions import ACTIONS
 from stn_utils.data.glyphs import glyphs
 from stn_utils.data.worlds import make_world
 from stn_utils.experiment import Experiment
-from stn_utils.warp import affine
+from stn_utils.warp import affine, identity, warp
 
 EPOCHS = 2
 
@@ -401,6 +404,124 @@ def test_a_pair_shares_the_ten_digits_and_its_titles_stand_in_the_text_of_its_gi
     assert "one beside other" in displayed[0].data
 
 
+# ---- a picture a look ----
+
+LOOKING = {  # a net of several looks, the weights that let it look elsewhere, and the number of its looks
+    "stnet": ({}, {"localization.9.bias": [0.8, -0.1, 0.4, 0.1, 0.8, 0.2]}, 1),
+    "sequential": ({"model": "sequential", "steps": 3}, {"step.bias": [0.9, -0.1, 0.2, 0.1, 0.9, 0.1]}, 3),
+    "reinforced": ({"model": "reinforced", "steps": 4}, {"policy.choice.bias": [0, 0, 1, 0, 0, 0, 0, 0, 0]}, 4),
+}
+
+
+def looking(name, **fields):
+    """A Run whose net moves its window in every look, and the number of looks."""
+    options, weights, count = LOOKING[name]
+    run = fitted(world="translated42", epochs=0, **options, **fields)
+    changed = {f"transformer.{key}": torch.tensor(value, dtype=torch.float32) for key, value in weights.items()}
+    assert all(run.weights[key].shape == value.shape for key, value in changed.items())
+    return dataclasses.replace(run, weights={**run.weights, **changed}), count
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """What a picture is made of: (images, thetas) of every row drawn, and every heading."""
+    found, headings = [], []
+
+    def row(pictures, thetas=None, original=show.sheets._tile_row):
+        found.append((pictures, thetas))
+        return original(pictures, thetas)
+
+    def sheet(rows, heading, original=show.sheets._sheet):
+        headings.append(heading)
+        return original(rows, heading)
+
+    monkeypatch.setattr(show.sheets, "_tile_row", row)
+    monkeypatch.setattr(show.sheets, "_sheet", sheet)
+    return found, headings
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_an_episode_has_a_picture_before_the_first_look_and_one_a_look_all_of_one_size(name, rows):
+    run, count = looking(name)
+    pictures = show.episode(run, 3)
+    assert len(pictures) == count + 1
+    assert len({picture.size for picture in pictures}) == 1
+    assert len({picture.tobytes() for picture in pictures}) == count + 1
+    after = [f"{run.title}   after look {number}" for number in range(1, count + 1)]
+    assert rows[1] == [f"{run.title}   before the first look", *after]
+
+
+@pytest.mark.parametrize("padding", ["background", "zeros", "border"])
+@pytest.mark.parametrize("name", LOOKING)
+def test_an_episode_shows_the_windows_so_far_and_at_its_end_what_the_classifier_saw(name, padding, rows):
+    run, _ = looking(name, padding=padding)
+    show.episode(run, 4)
+    probe, chosen = show.shown(run, 4)
+    x, net = probe["images"][chosen] / 255, run.model()
+    with torch.no_grad():
+        thetas, seen = [identity(4), *net.looks(x)], net.picture(x)
+    assert thetas[-1][:, :, 2].abs().max() > 0.2
+    inputs, views = rows[0][::2], rows[0][1::2]
+    for theta, (images, window), (_, no_window) in zip(thetas, inputs, views, strict=True):
+        assert torch.equal(images, probe["images"][chosen]) and no_window is None
+        torch.testing.assert_close(window, theta)
+    first, *_, last = [view.float() for view, _ in views]
+    torch.testing.assert_close(first, 255 * warp(x, identity(), (28, 28)), atol=1.01, rtol=0)
+    torch.testing.assert_close(last, 255 * seen.clamp(0, 1), atol=1.01, rtol=0)
+
+
+def test_an_episode_shows_as_many_digits_as_asked_for_and_ten_by_default(rows):
+    run, _ = looking("stnet")
+    show.episode(run, 2), show.episode(run)
+    assert [len(images) for images, _ in rows[0]] == [2] * 4 + [10] * 4
+
+
+def test_an_episode_of_a_net_without_looks_is_refused_by_name():
+    with pytest.raises(ValueError, match="convnet has no looks"):
+        show.episode(fitted(model="convnet"))
+
+
+class Tags(html.parser.HTMLParser):
+    """The attributes of every tag of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_moving_pictures_are_written_and_shown_as_data_with_a_still_for_readers_that_do_not_move_them(tmp_path, displayed):
+    path, still = tmp_path / "new folder" / "a.gif", Image.new("RGB", (44, 22), "red")
+    greys = [Image.new("RGB", (40, 20), (90 * i,) * 3) for i in range(3)]
+    show.moving(greys, path, still, "three greys", milliseconds=200)
+    moved, shown = displayed
+    ((tag, attributes),) = Tags(moved.data).found
+    assert tag == "img" and attributes["alt"] == "three greys"
+    assert base64.b64decode(attributes["src"].removeprefix("data:image/gif;base64,")) == path.read_bytes()
+    with Image.open(path) as gif:
+        assert [gif.seek(i) or gif.info["duration"] for i in range(gif.n_frames)] == [200, 200, 800]
+    assert Image.open(io.BytesIO(shown.data)).size == (44, 22)
+    assert shown.metadata["alt"].endswith("three greys") and shown.metadata["alt"] != "three greys"
+
+
+def test_moving_pictures_that_are_too_large_are_refused_and_nothing_is_written_or_shown(tmp_path, displayed):
+    with pytest.raises(ValueError, match="more than 100"):
+        show.moving(colours(4), tmp_path / "a.gif", colours(1)[0], "four", limit=100)
+    assert not displayed and not list(tmp_path.iterdir())
+
+
+def test_a_stack_is_the_pictures_one_below_the_other_as_they_were():
+    pictures = [colours(3, (40, height))[number] for number, height in enumerate((20, 5, 31))]
+    sheet = show.stack(pictures)
+    assert sheet.size == (40, 56)
+    for picture, (top, bottom) in zip(pictures, ((0, 20), (20, 25), (25, 56))):
+        assert sheet.crop((0, top, 40, bottom)).tobytes() == picture.tobytes()
+    assert show.stack(pictures[:1]).tobytes() == pictures[0].tobytes()
+
+
 # ---- the player without a kernel ----
 
 
@@ -490,3 +611,167 @@ def test_every_slider_of_the_explorer_moves_picture_and_matrix(name, value):
     assert picture.value != before
     theta = [float(number) for number in re.findall(r"[+-]\d\.\d\d", matrix.value)]
     assert theta == pytest.approx(affine(**{name: float(value)}).flatten().tolist(), abs=0.0051)
+
+
+# ---- a reader's own moves ----
+
+NAMES = [name for name, _ in ACTIONS["all"]]
+LEFT, RIGHT, ZOOM = map(NAMES.index, ("left", "right", "in"))
+
+
+@pytest.fixture
+def played():
+    """A net whose policy goes right four times, an image of it (1, 1, 42, 42), and its class."""
+    run, _ = looking("reinforced")
+    part = images_tested(run)
+    return run.model(), part.batch([7])[0], part.labels[7].item()
+
+
+def loss_by_hand(net, x, y, theta):
+    """The loss of what theta shows of x, the world's black outside."""
+    with torch.no_grad():
+        view = warp(net.before(x), theta, (28, 28), "background", net.transformer.background)
+        return torch.nn.functional.cross_entropy(net.classifier(view), torch.tensor([y])).item()
+
+
+def through(names):
+    """The theta of those moves, one after the other."""
+    total = torch.eye(3)
+    for name in names:
+        total = total @ torch.cat([ACTIONS["all"][name][1][0], torch.tensor([[0, 0, 1.0]])])
+    return total[None, :2]
+
+
+def test_a_reward_is_the_decrease_of_the_loss_move_by_move(played):
+    net, x, y = played
+    game = player.Episode(net, x, y)
+    numbers = [NAMES.index(name) for name in ("left", "in", "left", "up", "turn 10", "stay")]
+    losses = [loss_by_hand(*played, identity())]
+    for count, number in enumerate(numbers, 1):
+        reward = game.move(number)
+        losses.append(loss_by_hand(*played, through(numbers[:count])))
+        assert reward == pytest.approx(losses[-2] - losses[-1], abs=1e-4)
+        torch.testing.assert_close(game.theta, through(numbers[:count]))
+        assert game.moves == numbers[:count]
+    assert losses[-1] == losses[-2] and len(set(losses)) == len(numbers)
+    assert game.look(game.theta)[3] == pytest.approx(losses[-1], abs=1e-4)
+
+
+def test_a_look_is_the_view_the_answer_its_probability_and_the_loss(played):
+    net, x, y = played
+    theta = affine(20, 0.7, 0.1)
+    view, answer, chance, loss = player.Episode(net, x, y).look(theta)
+    wanted = warp(net.before(x), theta, (28, 28), "background", net.transformer.background)
+    torch.testing.assert_close(view, wanted[0])
+    chances = net.classifier(wanted).detach().double().softmax(dim=1)[0]
+    assert (answer, chance) == (chances.argmax().item(), pytest.approx(chances.max().item(), abs=1e-5))
+    assert loss == pytest.approx(-math.log(chances[y]), abs=1e-4)
+
+
+def test_the_loss_of_a_classifier_that_is_sure_and_wrong_is_large_and_finite_and_0_where_it_is_right(played):
+    net, x, y = played
+    with torch.no_grad():
+        net.classifier[-1].weight.zero_()
+        net.classifier[-1].bias.copy_(200.0 * torch.nn.functional.one_hot(torch.tensor((y + 1) % 10), 10))
+    assert player.Episode(net, x, y).look(identity())[3] == pytest.approx(200, rel=1e-5)
+    assert player.Episode(net, x, (y + 1) % 10).look(identity())[3] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_policys_loss_is_that_after_its_own_moves_whatever_the_readers_were(played):
+    game, wanted = player.Episode(*played), loss_by_hand(*played, through([RIGHT] * 4))
+    assert game.policy_loss() == pytest.approx(wanted, abs=1e-4)
+    game.move(LEFT), game.move(ZOOM)
+    assert game.policy_loss() == pytest.approx(wanted, abs=1e-4)
+    assert game.moves == [LEFT, ZOOM] and game.look(game.theta)[3] != pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_net_in_training_is_asked_without_dropout_or_draws(played):
+    net, x, y = played
+    game = player.Episode(net.train(), x, y)
+    assert len({game.look(identity())[3] for _ in range(3)}) == len({game.policy_loss() for _ in range(3)}) == 1
+
+
+class Board:
+    """The widget's parts, and what it says."""
+
+    def __init__(self, net, x, y):
+        self.root = player.policy_widget(net, x, y, NAMES)
+        (self.picture,), (self.text,) = widgets_of(self.root, ipywidgets.Image), widgets_of(self.root, ipywidgets.HTML)
+        *self.moves, self.again = widgets_of(self.root, ipywidgets.Button)
+
+    @property
+    def said(self):
+        return re.sub("<.*?>", "", self.text.value)
+
+    def number(self, name):
+        """The number behind that word; None if it is not there."""
+        found = re.search(rf"{name} ([+-]?\d+(?:\.\d+)?)", self.said)
+        return found and float(found[1])
+
+    @property
+    def disabled(self):
+        return [button.disabled for button in (*self.moves, self.again)]
+
+
+def test_the_widget_of_a_policy_has_a_button_a_move_in_order_and_says_where_the_game_stands(played):
+    net, x, y = played
+    board = Board(*played)
+    assert [button.description for button in board.moves] == NAMES and board.again.description == "start again"
+    assert board.disabled == [False] * 10
+    _, answer, chance, loss = player.Episode(*played).look(identity())
+    assert f"It is a {y}. The classifier says {answer} ({100 * chance:.0f} %)" in board.said
+    assert board.number("loss") == pytest.approx(loss, abs=6e-4)
+    assert board.number("Moves left:") == 4 and "reward" not in board.said and "Done" not in board.said
+    assert board.picture.value == show.encode(player._explorer_still(x[0], identity()))
+
+
+@pytest.mark.parametrize("number", range(9), ids=NAMES)
+def test_every_button_makes_its_own_move_and_says_its_reward(played, number):
+    _, x, _ = played
+    board = Board(*played)
+    board.moves[number].click()
+    assert board.picture.value == show.encode(player._explorer_still(x[0], through([number])))
+    losses = [loss_by_hand(*played, through(moves)) for moves in ([], [number])]
+    assert board.number("Last reward") == pytest.approx(losses[0] - losses[1], abs=1e-3)
+    assert board.number("loss") == pytest.approx(losses[1], abs=1e-3)
+    assert board.number("Moves left:") == 3
+
+
+def test_after_as_many_moves_as_the_policy_has_its_buttons_are_off_and_its_own_loss_is_said(played):
+    board = Board(*played)
+    for left, number in zip((3, 2, 1, 0), (LEFT, LEFT, ZOOM, RIGHT)):
+        assert board.disabled == [False] * 10
+        board.moves[number].click()
+        assert board.number("Moves left:") == (left or None)
+    assert board.disabled == [True] * 9 + [False]
+    assert "Done" in board.said
+    assert board.number("ends at loss") == pytest.approx(loss_by_hand(*played, through([RIGHT] * 4)), abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_start_again_brings_the_first_picture_text_and_buttons_back(played, count):
+    board = Board(*played)
+    first = board.picture.value, board.said
+    for _ in range(count):
+        board.moves[LEFT].click()
+    assert board.picture.value != first[0] and board.said != first[1]
+    board.again.click()
+    assert (board.picture.value, board.said) == first and board.disabled == [False] * 10
+    board.moves[LEFT].click()
+    assert board.number("Moves left:") == 3
+
+
+def test_a_press_that_comes_after_the_last_move_changes_nothing(played):
+    """A reader who presses twice sends the second press before the button is off."""
+    board = Board(*played)
+    for _ in range(4):
+        board.moves[LEFT].click()
+    last = board.picture.value, board.said
+    board.moves[RIGHT].click()
+    assert (board.picture.value, board.said) == last and board.disabled == [True] * 9 + [False]
+
+
+def test_two_widgets_of_one_net_are_two_games(played):
+    one, other = Board(*played), Board(*played)
+    one.moves[LEFT].click()
+    assert (one.number("Moves left:"), other.number("Moves left:")) == (3, 4)

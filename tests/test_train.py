@@ -8,6 +8,7 @@ import torch
 from tiny_world import tiny_load
 
 from stn_utils import train
+from stn_utils.actions import ACTIONS
 from stn_utils.data.worlds import Part
 from stn_utils.experiment import Experiment
 from stn_utils.models import build
@@ -491,7 +492,7 @@ def test_a_learned_policys_test_has_the_top_1_of_an_oracle_that_knows_the_labels
 
 
 def test_an_oracle_is_asked_for_no_more_images_than_the_limit(tiny, monkeypatch):
-    run = train_and_go(tiny.but(**REINFORCED, epochs=0))
+    run = train_and_go(tiny.but(**{**REINFORCED, "epochs": 0}))
     monkeypatch.setattr(train, "ORACLE_IMAGES", 7)
     part, asked = tiny_load().test, []
 

@@ -119,7 +119,11 @@ class Net(nn.Module):
         """What else is worth a number an epoch: {name: float}."""
         return {}
 
-    def picture(self, x):
-        """What the classifier sees (B, C, view, view), normalization undone, so that 0 is black and 1 white again."""
-        view = self.transformer(self.before(x))
+    def picture(self, x, theta=None):
+        """What the classifier sees (B, C, view, view), normalization undone, so that 0 is black and 1 white again.
+
+        theta (B, 2, 3): through this window instead of the net's own.
+        """
+        x = self.before(x)
+        view = self.transformer(x) if theta is None else self.transformer.view(x, theta)
         return self.before.undo(view) if isinstance(self.before, Normalize) else view

@@ -162,7 +162,7 @@ class ReinforcedNet(Net):
         rewards = (losses[:-1] - losses[1:]).clamp(-CLIP, CLIP)
         values, goal = torch.stack(values), returns(rewards, self.gamma)
         advantages = (goal - values).detach()
-        advantages = advantages / advantages.std().clamp(min=1e-6)
+        advantages = advantages / advantages.std(correction=0).clamp(min=1e-6)
         of_policy = policy_loss(logits, chosen, advantages) - self.entropy * entropy(logits)
         return of_classifier + of_policy + VALUE_WEIGHT * F.mse_loss(values, goal)
 

@@ -8,7 +8,8 @@ from ..warp import compose, identity, make_grid, sample
 
 # What was wrong with the first public attempt (DarioTilves/Spatial_transformer_experiments), as switches:
 # blind: the localization net reads the untouched image in every step; forgets: the cell's state is dropped after each;
-# bounded: theta is the cell's output itself, every entry within +-0.762, so that it cannot be the identity.
+# bounded: theta is the cell's output itself, so every entry is below 1 (below 0.762 where the state is dropped), and it
+# cannot be the identity.
 RECURRENCES = {
     "corrected": (),
     "s0": ("blind", "forgets", "bounded"),
@@ -41,6 +42,10 @@ class SequentialTransformer(nn.Module):
 
     def _sample(self, x, theta, size):
         return sample(x, make_grid(theta, size), self.padding, self.background)
+
+    def view(self, x, theta):
+        """What theta (B, 2, 3) shows of x."""
+        return self._sample(x, theta, self.size or x.shape[-2:])
 
     def _run(self, x):
         """Every step's theta (B, 2, 3), from the original's coordinates, and the warped image."""

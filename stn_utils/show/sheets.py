@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..warp import corners, identity, warp
+from ..warp import corners, identity
 from .style import DIGITS_SHOWN, FAINT, INK, PAPER, WINDOW, plane, shown
 
 TILE, GAP, LEFT, TOP = 74, 6, 78, 30  # pixels
@@ -223,13 +223,12 @@ def episode(run, count=DIGITS_SHOWN):
     probe, chosen = shown(run, count)
     images = probe["images"][chosen]
     x = images.float() / 255
+    model, pictures = run.model(), []
     with torch.no_grad():
-        thetas = [identity(len(x)), *run.model().looks(x)]
-    background, pictures = torch.tensor(run.spec["background"]).view(-1, 1, 1), []
-    for number, theta in enumerate(thetas):
-        views = warp(x, theta, probe["warped"].shape[-2:], "background", background)
-        rows = [("input", _tile_row(images, theta)), ("warped", _tile_row((255 * views.clamp(0, 1)).to(torch.uint8)))]
-        pictures.append(_sheet(rows, f"{run.title}   {f'after look {number}' if number else 'before the first look'}"))
+        for number, theta in enumerate([identity(len(x)), *model.looks(x)]):
+            views = (255 * model.picture(x, theta).clamp(0, 1)).round().to(torch.uint8)
+            rows = [("input", _tile_row(images, theta)), ("warped", _tile_row(views))]
+            pictures.append(_sheet(rows, f"{run.title}   {f'after look {number}' if number else 'before the first look'}"))
     return pictures
 
 
