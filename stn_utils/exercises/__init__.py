@@ -27,6 +27,18 @@ def checker(check):
     return report
 
 
+def hunter(faults):
+    """A function that prints what is wrong with an answer: faults are functions from it to a sentence, or None."""
+
+    def hunt(answer):
+        found = [fault for fault in (look(answer) for look in faults) if fault]
+        for number, fault in enumerate(found, start=1):
+            print(f"{number}. {fault}")
+        print(f"{len(found)} of {len(faults)} checks failed")
+
+    return hunt
+
+
 def expect_shape(value, shape, what):
     """Assert that `value` is a tensor of this shape."""
     import torch

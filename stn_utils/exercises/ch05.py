@@ -4,7 +4,7 @@ import torch
 
 from ..layers import CoordConv2d
 from ..layers import coordinates as reference
-from . import checker, expect_shape
+from . import checker, expect_shape, hunter
 
 
 @checker
@@ -71,12 +71,9 @@ def _elsewhere(layer_class):
 FAULTS = (_dead, _off_centre, _not_square, _elsewhere)
 
 
-def hunt(layer_class):
-    """Print what is wrong with a CoordConv layer: layer_class(in_channels, out_channels, kernel_size), with radius."""
-    found = [fault for fault in (look(layer_class) for look in FAULTS) if fault]
-    for number, fault in enumerate(found, start=1):
-        print(f"{number}. {fault}")
-    print(f"{len(found)} of {len(FAULTS)} checks failed")
+hunt = hunter(
+    FAULTS
+)  # prints what is wrong with a CoordConv layer with radius: layer_class(in_channels, out_channels, kernel_size)
 
 
 @checker

@@ -3,7 +3,7 @@
 import torch
 
 from ..actions import matrices, partner
-from . import checker, expect_shape
+from . import checker, expect_shape, hunter
 
 
 @checker
@@ -86,12 +86,7 @@ def _discounts_backwards(surrogate):
 FAULTS = (_ignores_moves, _ignores_early_steps, _is_not_the_gradient, _discounts_backwards)
 
 
-def hunt(surrogate):
-    """Print what is wrong with a policy loss: surrogate(logits, chosen, rewards, gamma=0.98)."""
-    found = [fault for fault in (look(surrogate) for look in FAULTS) if fault]
-    for number, fault in enumerate(found, start=1):
-        print(f"{number}. {fault}")
-    print(f"{len(found)} of {len(FAULTS)} checks failed")
+hunt = hunter(FAULTS)  # prints what is wrong with a policy loss: surrogate(logits, chosen, rewards, gamma=0.98)
 
 
 @checker
