@@ -1,0 +1,197 @@
+"""Pictures epoch by epoch and look by look: the same frames as film strip and GIF."""
+
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import EPOCHS, LOOKING, colours, fitted, looking
+
+from stn_utils import show
+from stn_utils.warp import identity, warp
+
+
+def test_there_is_a_frame_before_training_and_one_an_epoch_all_of_one_size(run):
+    pictures = show.frames(run, count=4)
+    assert len(pictures) == EPOCHS + 1
+    assert len({picture.size for picture in pictures}) == 1
+    assert len({picture.tobytes() for picture in pictures}) == EPOCHS + 1
+
+
+def test_a_frames_heading_tells_its_own_epochs_score(run):
+    run_scores = run.history["val_top1"]
+    assert show.epoch_label(run, 0).endswith("epoch 0   before training")
+    for epoch, score in enumerate(run_scores, 1):
+        assert show.epoch_label(run, epoch).endswith(f"epoch {epoch}   {100 * score:.1f} % right")
+
+
+@pytest.mark.parametrize("rows, epochs", [(2, 2), (3, 3), (5, 3)])
+def test_a_filmstrip_has_the_input_and_at_most_the_rows_asked_for(run, rows, epochs):
+    strip, frame = show.filmstrip(run, 4, rows), show.frames(run, 4)[0]
+    assert strip.width == frame.width
+    assert (strip.height - frame.height) / (show.sheets.TILE + show.sheets.GAP) == 1 + epochs - 2  # a frame has two rows
+
+
+def test_the_first_digits_shown_are_one_of_each_class(run):
+    probe, chosen = show.shown(run, 10)
+    assert probe["labels"][chosen].tolist() == list(range(10))
+
+
+def test_a_gif_turns_for_ever_at_the_times_asked_for_and_stays_on_the_last(run, tmp_path):
+    path = tmp_path / "new folder" / "a.gif"
+    size = show.encode_gif(show.frames(run, 3), path, milliseconds=300, limit=50_000)
+    with Image.open(path) as gif:
+        durations = [gif.seek(i) or gif.info["duration"] for i in range(gif.n_frames)]
+        assert gif.info["loop"] == 0
+    assert durations == [300, 300, 1200]
+    assert size == path.stat().st_size <= 50_000
+
+
+def test_a_gifs_frames_are_the_pictures_in_order(run, tmp_path):
+    pictures = [np.asarray(picture).astype(int) for picture in show.frames(run, 3)]
+    show.encode_gif(show.frames(run, 3), tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as gif:
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            away = [np.abs(np.asarray(gif.convert("RGB")) - picture).mean() for picture in pictures]
+            assert np.argmin(away) == i and away[i] < 3
+
+
+def test_a_gif_too_large_is_refused_and_no_file_is_left(tmp_path):
+    with pytest.raises(ValueError, match="more than 100"):
+        show.encode_gif(colours(4), tmp_path / "a.gif", limit=100)
+    assert not list(tmp_path.iterdir())
+
+
+def test_gif_shows_the_file_as_data_and_a_still_filmstrip_beside_it(run, tmp_path, displayed):
+    show.gif(run, tmp_path / "a.gif", count=4)
+    moving, still = displayed
+    uri = re.search(r'src="data:image/gif;base64,([^"]+)"', moving.data)[1]
+    assert base64.b64decode(uri) == (tmp_path / "a.gif").read_bytes()
+    assert Image.open(io.BytesIO(still.data)).size == show.filmstrip(run, 4).size
+
+
+def test_two_runs_stand_side_by_side_and_the_shorter_one_waits_on_its_last_picture(run):
+    short = fitted(epochs=1)
+    pictures = show.frames({"long": run, "short": short}, count=2)
+    alone = {title: show.frames({title: r}, count=2) for title, r in (("long", run), ("short", short))}
+    assert len(pictures) == EPOCHS + 1 and len(alone["short"]) == 2
+    width = alone["long"][0].width
+    for i, picture in enumerate(pictures):
+        left, right = picture.crop((0, 0, width, picture.height)), picture.crop((width, 0, *picture.size))
+        assert left.tobytes() == alone["long"][i].tobytes()
+        assert right.tobytes() == alone["short"][min(i, 1)].tobytes()
+
+
+def test_a_pair_shares_the_ten_digits_and_its_titles_stand_in_the_text_of_its_gif(run, tmp_path, displayed):
+    pair = {"one": run, "other": run}
+    assert show.filmstrip(pair).width == 2 * show.filmstrip(run, 5).width
+    show.gif(pair, tmp_path / "a.gif")
+    assert "one beside other" in displayed[0].data
+
+
+# ---- a picture a look ----
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """What a picture is made of: (images, thetas) of every row drawn, and every heading."""
+    found, headings = [], []
+
+    def row(pictures, thetas=None, original=show.sheets._tile_row):
+        found.append((pictures, thetas))
+        return original(pictures, thetas)
+
+    def sheet(rows, heading, original=show.sheets._sheet):
+        headings.append(heading)
+        return original(rows, heading)
+
+    monkeypatch.setattr(show.sheets, "_tile_row", row)
+    monkeypatch.setattr(show.sheets, "_sheet", sheet)
+    return found, headings
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_an_episode_has_a_picture_before_the_first_look_and_one_a_look_all_of_one_size(name, rows):
+    run, count = looking(name)
+    pictures = show.episode(run, 3)
+    assert len(pictures) == count + 1
+    assert len({picture.size for picture in pictures}) == 1
+    assert len({picture.tobytes() for picture in pictures}) == count + 1
+    after = [f"{run.title}   after look {number}" for number in range(1, count + 1)]
+    assert rows[1] == [f"{run.title}   before the first look", *after]
+
+
+@pytest.mark.parametrize("padding", ["background", "zeros", "border"])
+@pytest.mark.parametrize("name", LOOKING)
+def test_an_episode_shows_the_windows_so_far_and_at_its_end_what_the_classifier_saw(name, padding, rows):
+    run, _ = looking(name, padding=padding)
+    show.episode(run, 4)
+    probe, chosen = show.shown(run, 4)
+    x, net = probe["images"][chosen] / 255, run.model()
+    with torch.no_grad():
+        thetas, seen = [identity(4), *net.looks(x)], net.picture(x)
+    assert thetas[-1][:, :, 2].abs().max() > 0.2
+    inputs, views = rows[0][::2], rows[0][1::2]
+    for theta, (images, window), (_, no_window) in zip(thetas, inputs, views, strict=True):
+        assert torch.equal(images, probe["images"][chosen]) and no_window is None
+        torch.testing.assert_close(window, theta)
+    first, *_, last = [view.float() for view, _ in views]
+    torch.testing.assert_close(first, 255 * warp(x, identity(), (28, 28)), atol=1.01, rtol=0)
+    torch.testing.assert_close(last, 255 * seen.clamp(0, 1), atol=1.01, rtol=0)
+
+
+def test_an_episode_shows_as_many_digits_as_asked_for_and_ten_by_default(rows):
+    run, _ = looking("stnet")
+    show.episode(run, 2), show.episode(run)
+    assert [len(images) for images, _ in rows[0]] == [2] * 4 + [10] * 4
+
+
+def test_an_episode_of_a_net_without_looks_is_refused_by_name():
+    with pytest.raises(ValueError, match="convnet has no looks"):
+        show.episode(fitted(model="convnet"))
+
+
+class Tags(html.parser.HTMLParser):
+    """The attributes of every tag of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_moving_pictures_are_written_and_shown_as_data_with_a_still_for_readers_that_do_not_move_them(tmp_path, displayed):
+    path, still = tmp_path / "new folder" / "a.gif", Image.new("RGB", (44, 22), "red")
+    greys = [Image.new("RGB", (40, 20), (90 * i,) * 3) for i in range(3)]
+    show.moving(greys, path, still, "three greys", milliseconds=200)
+    moved, shown = displayed
+    ((tag, attributes),) = Tags(moved.data).found
+    assert tag == "img" and attributes["alt"] == "three greys"
+    assert base64.b64decode(attributes["src"].removeprefix("data:image/gif;base64,")) == path.read_bytes()
+    with Image.open(path) as gif:
+        assert [gif.seek(i) or gif.info["duration"] for i in range(gif.n_frames)] == [200, 200, 800]
+    assert Image.open(io.BytesIO(shown.data)).size == (44, 22)
+    assert shown.metadata["alt"].endswith("three greys") and shown.metadata["alt"] != "three greys"
+
+
+def test_moving_pictures_that_are_too_large_are_refused_and_nothing_is_written_or_shown(tmp_path, displayed):
+    with pytest.raises(ValueError, match="more than 100"):
+        show.moving(colours(4), tmp_path / "a.gif", colours(1)[0], "four", limit=100)
+    assert not displayed and not list(tmp_path.iterdir())
+
+
+def test_a_stack_is_the_pictures_one_below_the_other_as_they_were():
+    pictures = [colours(3, (40, height))[number] for number, height in enumerate((20, 5, 31))]
+    sheet = show.stack(pictures)
+    assert sheet.size == (40, 56)
+    for picture, (top, bottom) in zip(pictures, ((0, 20), (20, 25), (25, 56))):
+        assert sheet.crop((0, top, 40, bottom)).tobytes() == picture.tobytes()
+    assert show.stack(pictures[:1]).tobytes() == pictures[0].tobytes()
