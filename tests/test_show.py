@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import matplotlib.colors
 import numpy as np
 import pytest
 import torch
