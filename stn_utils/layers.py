@@ -19,21 +19,34 @@ def start_at_identity(linear, family="affine"):
     return linear
 
 
-class SpatialTransformer(nn.Module):
-    """Warp images or feature maps (B, C, H, W) by the theta that `localization` reads from them.
+class Transformer(nn.Module):
+    """What every transformer has: the size (h, w) of its output, default that of the input, and its sampler's options.
 
-    localization: any module that maps (B, C, H, W) to the parameters of `family`, (B, 6) for affine. size: (h, w) of
-    the output, default that of the input. padding, background and the coordinate convention are those of `warp.sample`.
-    Returns (B, C, h, w). Source: Jaderberg et al. 2015, section 3.
+    padding, background and the coordinate convention are those of `warp.sample`.
     """
 
-    def __init__(self, localization, size=None, padding="zeros", background=0.0, family="affine"):
+    def __init__(self, size=None, padding="zeros", background=0.0):
         super().__init__()
-        self.localization = localization
-        self.family = one_of("family", family, tuple(FAMILIES))
         self.size = size
         self.padding = one_of("padding", padding, PADDINGS)
         self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
+
+    def view(self, x, theta, size=None):
+        """What theta (B, 2, 3) shows of x, at `size` (h, w), default that of the output."""
+        return sample(x, make_grid(theta, size or self.size or x.shape[-2:]), self.padding, self.background)
+
+
+class SpatialTransformer(Transformer):
+    """Warp images or feature maps (B, C, H, W) by the theta that `localization` reads from them.
+
+    localization: any module that maps (B, C, H, W) to the parameters of `family`, (B, 6) for affine. The rest is
+    `Transformer`'s. Returns (B, C, h, w). Source: Jaderberg et al. 2015, section 3.
+    """
+
+    def __init__(self, localization, size=None, padding="zeros", background=0.0, family="affine"):
+        super().__init__(size, padding, background)
+        self.localization = localization
+        self.family = one_of("family", family, tuple(FAMILIES))
 
     def theta(self, x):
         """Where to look: (B, 2, 3), from output to input coordinates."""
@@ -42,10 +55,6 @@ class SpatialTransformer(nn.Module):
     def looks(self, x):
         """The list of theta, one per look: here one."""
         return [self.theta(x)]
-
-    def view(self, x, theta):
-        """What theta (B, 2, 3) shows of x."""
-        return sample(x, make_grid(theta, self.size or x.shape[-2:]), self.padding, self.background)
 
     def forward(self, x):
         return self.view(x, self.theta(x))

@@ -174,14 +174,21 @@ def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
     assert all(f"{top:6.2f}" in text for top in tops.values())
     assert (here / "c.png").stat().st_size > 1000
     assert stn("compare", "runs/stnet0", "runs/convnet0") == 0
-    assert "McNemar's p" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    right = {name: Run.load(here / "runs" / name).right() for name in ("stnet0", "convnet0")}
+    alone = [int((right[a] & ~right[b]).sum()) for a, b in (("stnet0", "convnet0"), ("convnet0", "stnet0"))]
+    assert "1 paired seeds" in text and "±" not in text
+    assert f"seed 0: only stnet0 right {alone[0]}, only convnet0 right {alone[1]}, p " in text
 
 
 def test_compare_says_what_makes_runs_incomparable_or_what_is_not_there(here, capsys):
     assert stn("train", *TINY, "--name", "a") == 0
     assert stn("train", *TINY, "--world", "translated42", "--name", "b") == 0
     assert stn("compare", "runs/a", "runs/b") == 0
-    assert "not comparable, they differ in world" in capsys.readouterr().out
+    assert "a, b: not comparable. paired comparison: world is 'clean28' in a, 'translated42' in b." in capsys.readouterr().out
+    assert stn("train", *TINY, "--model", "convnet", "--seed", "9", "--name", "c") == 0
+    assert stn("compare", "runs/a", "runs/c") == 0
+    assert "a, c: not comparable in pairs, they share no seed." in capsys.readouterr().out
     assert "no run in nowhere" in refused(capsys, "compare", "nowhere")
 
 

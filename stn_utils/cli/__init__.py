@@ -56,26 +56,26 @@ def _parser():
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="train | compare | predict | study | data | doctor")
 
-    def command(call, add_arguments=lambda sub: None, **options):
-        name = call.__module__.rsplit(".", 1)[1] if call.__name__ == "run" else call.__name__
-        text = call.__doc__ if call.__name__ != "run" else sys.modules[call.__module__].__doc__
-        sub = commands.add_parser(name, help=text.splitlines()[0], description=text, allow_abbrev=False, **options)
-        add_arguments(sub)
+    def command(name, call, text):
+        sub = commands.add_parser(
+            name, help=text.splitlines()[0], description=text, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
         sub.set_defaults(call=call)
         return sub
 
-    for module in (train, compare, predict):
-        command(module.run, module.add_arguments, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sub = command(study)
+    for name, module in (("train", train), ("compare", compare), ("predict", predict)):
+        module.add_arguments(command(name, module.run, module.__doc__))
+    sub = command("study", study, study.__doc__)
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
     sub.add_argument("--seeds", type=int, choices=range(1, 1001), metavar="N", help="how many seeds; default: the plan's")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
     sub.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at once; default 1")
     sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     sub.add_argument("--show", action="store_true", help="only print the table")
-    sub = command(data)
+    sub = command("data", data, data.__doc__)
     sub.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DATASETS)}; default all")
-    command(doctor)
+    command("doctor", doctor, doctor.__doc__)
     return parser, commands.choices
 
 

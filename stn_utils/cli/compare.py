@@ -6,11 +6,9 @@ stn compare runs/* --plot curves.png
 from itertools import combinations
 from pathlib import Path
 
-from .. import metrics, show
+from .. import metrics, show, study
 from ..models import count_parameters
 from ..run import Run
-
-IMAGES = ("dataset", "world", "replica")  # what decides the test images
 
 
 def add_arguments(parser):
@@ -54,21 +52,13 @@ def run(arguments):
 
 
 def _difference(ours, mine, theirs, other):
-    """One line on two recipes: over their common seeds, or on the images of a single pair."""
-    experiments = [next(iter(members.values())).experiment for members in (mine, other)]
-    differ = [name for name in IMAGES if getattr(experiments[0], name) != getattr(experiments[1], name)]
-    if differ:
-        return f"{ours}, {theirs}: not comparable, they differ in {' and '.join(differ)}."
-    seeds = sorted(mine.keys() & other.keys())
-    if not seeds:
+    """What two recipes differ by on the seeds that both have, or why they cannot be compared."""
+    shared = mine.keys() & other.keys()
+    if not shared:
         return f"{ours}, {theirs}: not comparable in pairs, they share no seed."
-    scores = [{seed: 100 * members[seed].test["top1"] for seed in seeds} for members in (mine, other)]
-    mean, half = metrics.compare(*scores)
-    if half is not None:
-        return f"{ours} minus {theirs}: {mean:+.2f} ± {half:.2f} points, {len(seeds)} paired seeds"
-    right = [members[seeds[0]].right() for members in (mine, other)]
-    only_ours, only_theirs, p = metrics.mcnemar(*right)
-    return (
-        f"{ours} minus {theirs}: {mean:+.2f} points on one seed; right alone {only_ours} and {only_theirs}, "
-        f"McNemar's p {p:.4f}. More seeds would tell of the recipes."
-    )
+    experiments = [next(iter(members.values())).experiment for members in (mine, other)]
+    scores = [{seed: (members[seed].test["top1"], members[seed].right()) for seed in shared} for members in (mine, other)]
+    try:
+        return study.difference((ours, theirs), experiments, scores)
+    except ValueError as reason:
+        return f"{ours}, {theirs}: not comparable. {reason}"

@@ -20,52 +20,71 @@ def build(experiment, spec):
 
     Without a transformer, a classifier smaller than the canvas gets the whole picture, resized.
     """
-    channels, canvas = spec["channels"], spec["canvas"]
-    view = experiment.view or spec["view"]
-    mean = spec["mean"] if experiment.mean is None else [experiment.mean] * channels
-    std = spec["std"] if experiment.std is None else [experiment.std] * channels
 
     def normalize_if(place):
-        return Normalize(mean, std) if experiment.normalize == place else nn.Identity()
-
-    def conv_of(half):
-        return CoordConv2d if experiment.coordconv in (half, "both") else nn.Conv2d
+        return _normalization(experiment, spec) if experiment.normalize == place else nn.Identity()
 
     before = normalize_if("before")
+    view = experiment.view or spec["view"]
     look = {
         "size": (view, view), "padding": experiment.padding,
         "background": before(torch.tensor(spec["background"]).view(-1, 1, 1)),
     }  # fmt: skip
-    if experiment.model in ("stnet", "sequential"):
-        slope = 0.01 if experiment.activation == "leaky-relu" else 0.0
-        localization = localization_net(channels, canvas, conv_of("localization"), slope, experiment.family)
-        if experiment.normalize == "localization":
-            localization.insert(0, Normalize(mean, std))
-    if experiment.model == "stnet":
-        transformer = SpatialTransformer(localization, **look, family=experiment.family)
-    elif experiment.model == "sequential":
-        if experiment.recurrence == "corrected":
-            localization[-1].reset_parameters()  # six free numbers for the cell; the step has its own identity
-        mistakes = RECURRENCES[experiment.recurrence]
-        transformer = SequentialTransformer(
-            localization, experiment.steps, **look, resample=experiment.resample, mistakes=mistakes
-        )
-    elif experiment.model == "reinforced":
-        actions = ACTIONS[experiment.actions]
-        policy = None
-        if experiment.policy == "learned":
-            policy = Policy(channels, view, len(actions), conv_of("localization"))
-            if experiment.normalize == "localization":
-                policy.features.insert(0, Normalize(mean, std))
-        transformer = ReinforcedTransformer(policy, actions, experiment.steps, **look, kind=experiment.policy)
-    else:
-        transformer = StandStill((view, view))
+    kinds = {"convnet": _still, "stnet": _looks_once, "sequential": _looks_often, "reinforced": _moves}
+    transformer = kinds[experiment.model](experiment, spec, look)
     if experiment.classifier == "fcn":
-        classifier = dense_net(channels, view, spec["classes"])
+        classifier = dense_net(spec["channels"], view, spec["classes"])
     else:
-        classifier = classifier_net(channels, view, spec["classes"], conv_of("classifier"), experiment.width)
+        conv = _conv_of(experiment, "classifier")
+        classifier = classifier_net(spec["channels"], view, spec["classes"], conv, experiment.width)
     parts = before, transformer, normalize_if("after"), classifier
     return ReinforcedNet(*parts, experiment.gamma, experiment.entropy) if experiment.model == "reinforced" else Net(*parts)
+
+
+def _normalization(experiment, spec):
+    mean = spec["mean"] if experiment.mean is None else [experiment.mean] * spec["channels"]
+    std = spec["std"] if experiment.std is None else [experiment.std] * spec["channels"]
+    return Normalize(mean, std)
+
+
+def _conv_of(experiment, half):
+    return CoordConv2d if experiment.coordconv in (half, "both") else nn.Conv2d
+
+
+def _localization(experiment, spec):
+    conv, slope = _conv_of(experiment, "localization"), 0.01 if experiment.activation == "leaky-relu" else 0.0
+    net = localization_net(spec["channels"], spec["canvas"], conv, slope, experiment.family)
+    return _normalized(net, experiment, spec)
+
+
+def _normalized(net, experiment, spec):
+    """A net that decides on the warp, with a normalization of its own if the Experiment says so."""
+    if experiment.normalize == "localization":
+        net.insert(0, _normalization(experiment, spec))
+    return net
+
+
+def _still(experiment, spec, look):
+    return StandStill(look["size"])
+
+
+def _looks_once(experiment, spec, look):
+    return SpatialTransformer(_localization(experiment, spec), **look, family=experiment.family)
+
+
+def _looks_often(experiment, spec, look):
+    localization, mistakes = _localization(experiment, spec), RECURRENCES[experiment.recurrence]
+    if not mistakes:
+        localization[-1].reset_parameters()  # six free numbers for the cell; the step has its own identity
+    return SequentialTransformer(localization, experiment.steps, **look, resample=experiment.resample, mistakes=mistakes)
+
+
+def _moves(experiment, spec, look):
+    actions, policy = ACTIONS[experiment.actions], None
+    if experiment.policy == "learned":
+        policy = Policy(spec["channels"], look["size"][0], len(actions), _conv_of(experiment, "localization"))
+        _normalized(policy.features, experiment, spec)
+    return ReinforcedTransformer(policy, actions, experiment.steps, **look, kind=experiment.policy)
 
 
 def count_parameters(model):

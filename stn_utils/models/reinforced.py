@@ -8,7 +8,8 @@ from torch import nn
 
 from ..actions import matrices
 from ..experiment import one_of
-from ..warp import compose, identity, make_grid, sample
+from ..layers import Transformer
+from ..warp import compose, identity
 from .nets import Net
 
 CLIP = 2.0  # largest reward of one move, in units of the classification loss
@@ -39,7 +40,7 @@ class Policy(nn.Module):
         return self.choice(state[0]), self.value(state[0])[:, 0], state
 
 
-class ReinforcedTransformer(nn.Module):
+class ReinforcedTransformer(Transformer):
     """Warp images (B, C, H, W) to `size` by `steps` moves; the matrices are composed and the original sampled once.
 
     actions: [(name, theta), ...], see `actions`. kind: learned asks the policy, in training by drawing from it and else by
@@ -49,17 +50,12 @@ class ReinforcedTransformer(nn.Module):
     """
 
     def __init__(self, policy, actions, steps, size, padding="zeros", background=0.0, kind="learned"):
-        super().__init__()
+        super().__init__(size, padding, background)
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}.")
-        self.policy, self.steps, self.size, self.padding = policy, steps, size, padding
+        self.policy, self.steps = policy, steps
         self.kind = one_of("policy", kind, POLICIES)
-        self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
         self.register_buffer("moves", matrices(actions))
-
-    def view(self, x, theta):
-        """What theta (B, 2, 3) shows of x."""
-        return sample(x, make_grid(theta, self.size), self.padding, self.background)
 
     def _choose(self, logits, generator):
         if self.kind == "learned":

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from ..layers import start_at_identity
-from ..warp import compose, identity, make_grid, sample
+from ..layers import Transformer, start_at_identity
+from ..warp import compose, identity
 
 # What was wrong with the first public attempt (DarioTilves/Spatial_transformer_experiments), as switches:
 # blind: the localization net reads the untouched image in every step; forgets: the cell's state is dropped after each;
@@ -19,33 +19,25 @@ RECURRENCES = {
 }
 
 
-class SequentialTransformer(nn.Module):
+class SequentialTransformer(Transformer):
     """Warp images (B, C, H, W) in several steps, each decided on what the steps before have made of them.
 
     localization: any module from (B, C, H, W) to (B, 6). Its six numbers and theta so far enter an LSTM cell whose state
     is carried from step to step; a linear layer makes a step I + d of what comes out, d zero at the start, and
     theta <- compose(theta, step). So the original is sampled once, at `size`, however many steps there are. resample=True
-    samples the last warped image instead, to compare. mistakes: of RECURRENCES. Padding and convention: `warp.sample`.
+    samples the last warped image instead, to compare. mistakes: of RECURRENCES. The rest is `Transformer`'s.
     Source: in the spirit of Azimi et al. 2021; compositions as in Lin and Lucey 2017.
     """
 
     def __init__(self, localization, steps, size=None, padding="zeros", background=0.0, resample=False, mistakes=()):
-        super().__init__()
+        super().__init__(size, padding, background)
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}.")
-        self.localization, self.steps, self.size, self.padding = localization, steps, size, padding
+        self.localization, self.steps = localization, steps
         self.resample, self.mistakes = resample, frozenset(mistakes)
-        self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
         self.cell = nn.LSTMCell(12, 6)
         if "bounded" not in self.mistakes:
             self.step = start_at_identity(nn.Linear(6, 6))
-
-    def _sample(self, x, theta, size):
-        return sample(x, make_grid(theta, size), self.padding, self.background)
-
-    def view(self, x, theta):
-        """What theta (B, 2, 3) shows of x."""
-        return self._sample(x, theta, self.size or x.shape[-2:])
 
     def _run(self, x):
         """Every step's theta (B, 2, 3), from the original's coordinates, and the warped image."""
@@ -60,9 +52,9 @@ class SequentialTransformer(nn.Module):
                 step = self.step(state[0]).view(-1, 2, 3)
                 theta = compose(theta, step)
             thetas.append(theta)
-            size = (self.size or x.shape[-2:]) if last else x.shape[-2:]
             if last or "blind" not in self.mistakes:
-                seen = self._sample(seen, step, size) if self.resample else self._sample(x, theta, size)
+                size = None if last else x.shape[-2:]
+                seen = self.view(seen, step, size) if self.resample else self.view(x, theta, size)
         return thetas, seen
 
     def looks(self, x):

@@ -1,12 +1,12 @@
 """Study: a plan of Experiments x seeds -> one JSON line per finished run -> one table with intervals."""
 
-from .paired import paired
+from .paired import difference, paired
 from .plan import FOLDER, Study, load, plans
 from .records import append, pack, to_record, unpack
 from .runner import run_missing
 from .table import COLUMNS, collapse, table
 
 __all__ = [
-    "COLUMNS", "FOLDER", "Study", "append", "collapse", "load", "pack", "paired", "plans", "run_missing", "table", "to_record",
-    "unpack",
+    "COLUMNS", "FOLDER", "Study", "append", "collapse", "difference", "load", "pack", "paired", "plans", "run_missing", "table",
+    "to_record", "unpack",
 ]  # fmt: skip

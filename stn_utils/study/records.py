@@ -42,7 +42,7 @@ def to_record(study, row, run, labels):
             "test_top1": plain(run.test["top1"]),
             "test_loss": plain(run.test["loss"]),
             "calibration_error": plain(run.test["calibration_error"]),
-            **{name: plain(run.test[name]) for name in ("oracle_top1",) if name in run.test},
+            **({"oracle_top1": plain(run.test["oracle_top1"])} if "oracle_top1" in run.test else {}),
             "correct": pack(correct),
             "confusion": run.test["confusion"].tolist(),
             "collapsed": run.collapse_epoch is not None,

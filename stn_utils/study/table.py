@@ -1,5 +1,6 @@
 """A study as text: a line per row, the contrasts, every collapsed run by its seed, and what was left out."""
 
+import math
 import textwrap
 
 from .. import diagnose, metrics
@@ -15,7 +16,7 @@ def _top1(record):
 
 
 def _oracle(record):
-    return 100 * record["result"]["oracle_top1"]
+    return 100 * record["result"].get("oracle_top1", float("nan"))
 
 
 def _last(name):
@@ -39,7 +40,7 @@ def _mean(value, decimals=2):
 
     def show(records):
         values = [value(record) for record in records]
-        if not values or values[0] != values[0]:  # nan: a net without looks
+        if not values or any(map(math.isnan, values)):  # a net without looks, or without an oracle
             return "-"
         mean, half = metrics.interval(values)
         return f"{mean:6.{decimals}f}" + (f" ± {half:.{decimals}f}" if half is not None else "")
@@ -66,7 +67,7 @@ def _alive(column):
 
 COLUMNS = {  # heading, alignment and width, text of a row's records; "alive" leaves the collapsed runs out
     "top1": ("test top-1, %", "<15", _mean(_top1)),
-    "oracle": ("  oracle, %", "<17", lambda records: _mean(_oracle)(records) if "oracle_top1" in records[0]["result"] else "-"),
+    "oracle": ("  oracle, %", "<17", _mean(_oracle)),
     "lowest": ("lowest", ">7", lambda records: f"{min(map(_top1, records)):.2f}"),
     "parameters": ("parameters", ">12", lambda records: f"{records[0]['result']['parameters']:,}"),
     "collapsed": ("collapsed", "<17", _rate(collapse)),
