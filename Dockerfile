@@ -12,7 +12,8 @@ COPY stn_utils stn_utils
 RUN pip install --no-cache-dir --disable-pip-version-check --extra-index-url "${TORCH_INDEX}" -c constraints.txt -e ".[lab]"
 COPY notebooks notebooks
 COPY assets assets
-RUN mkdir runs && chown -R student:student /course
+# The cache must be there: a volume on a folder that the image lacks belongs to root.
+RUN mkdir -p runs /home/student/.cache && chown -R student:student /course /home/student/.cache
 USER student
 ENV XDG_CACHE_HOME=/home/student/.cache MPLBACKEND=agg
 EXPOSE 8888

@@ -105,8 +105,7 @@ def interval(values, level=0.95):
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, None
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    return mean, float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
+    return mean, float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
 
 
 def differences(ours, theirs):

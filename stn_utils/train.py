@@ -1,10 +1,12 @@
 """fit(experiment) -> Run: the whole training set on the device, one short loop, no waiting inside an epoch."""
 
 import copy
+import sys
 import time
 
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from . import diagnose, metrics
 from .board import Board
@@ -140,7 +142,7 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
 
     device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every epoch, and
     go on from a Run of the same Experiment that is there already. tensorboard: a folder for its event files. quiet:
-    no line an epoch. A collapse is said once, quiet or not, and stands in `Run.collapse_epoch`.
+    no line an epoch, and in a terminal no progress bar. A collapse is said once, and stands in `Run.collapse_epoch`.
     Interrupting returns the Run so far. On one CPU, build and thread count the same Experiment gives the same bits,
     resumed or not: every epoch draws its random numbers from (seed, epoch).
     Raises ValueError if the folder holds another Experiment's Run.
@@ -163,6 +165,10 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
         else:
             _watch(model, run.probe, device)
             _keep(run, model, optimizer, folder)
+        bar = tqdm(
+            total=experiment.epochs, initial=run.epochs, unit="epoch", file=sys.stdout, leave=False,
+            disable=quiet or not sys.stdout.isatty(),
+        )  # fmt: skip
         try:
             warned = run.collapse_epoch is not None
             while not run.finished:
@@ -179,17 +185,20 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
                 if board:
                     board.add_epoch(run)
                 if not quiet:
-                    print(_epoch_line(run))
+                    bar.update()
+                    tqdm.write(_epoch_line(run))
                 if run.collapse_epoch and not warned:
                     outside, contrast = (100 * run.history[name][-1] for name in ("outside", "contrast"))
-                    print(f"COLLAPSED in epoch {run.collapse_epoch}: {outside:.0f} % of the grid lies off the image, "
-                          f"{contrast:.0f} % of its variance is left. Few runs come back.")  # fmt: skip
+                    tqdm.write(f"COLLAPSED in epoch {run.collapse_epoch}: {outside:.0f} % of the grid lies off the image, "
+                               f"{contrast:.0f} % of its variance is left. Few runs come back.")  # fmt: skip
                     warned = True
             if run.test is None:
                 evaluate(run, device)
                 _keep(run, model, optimizer, folder)
         except KeyboardInterrupt:
             print(f"Interrupted: the Run so far has {run.epochs} of {experiment.epochs} epochs, and no test result.")
+        finally:
+            bar.close()
     return run
 
 

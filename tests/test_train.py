@@ -1,7 +1,10 @@
 """fit, resume and evaluate: the same bits again, whatever interrupts or diverges; the test set read once."""
 
 import functools
+import io
 import math
+import re
+import sys
 
 import pytest
 import torch
@@ -533,3 +536,13 @@ def test_every_parameter_of_a_reinforced_net_stands_in_exactly_one_group(tiny, p
     listed = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     wanted = {id(p): 0.05 if name.startswith("transformer.") else 0.5 for name, p in net.named_parameters()}
     assert listed == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("terminal, quiet, drawn", [(True, False, True), (True, True, False), (False, False, False)])
+def test_a_bar_with_the_time_left_is_drawn_in_a_terminal_alone(terminal, quiet, drawn, tiny, monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stdout", screen)
+    fit(tiny.but(epochs=2), device="cpu", quiet=quiet)
+    assert bool(re.search(r"1/2 \[\d\d:\d\d<\d\d:\d\d", screen.getvalue())) == drawn
+    assert ("epoch  2/2  train loss" in screen.getvalue()) != quiet

@@ -1,8 +1,9 @@
 """Train one network, and write what came out into a folder of its own.
 
-The flags are the fields of an Experiment; --config reads them from a YAML file, and a flag wins over the file. The folder
-holds config.yml, metrics.csv and metrics.json (an entry an epoch), confusion.png, stn.png (before and after the warp),
-progress.gif, last.pt and best.pt (weights, the best by validation) and run.pt, from which `stn train --resume` goes on.
+The flags are the fields of an Experiment; --config reads them from a YAML file, which may say name, device, quiet,
+tensorboard, save and show as well; a flag wins over the file. The folder holds config.yml, metrics.csv and metrics.json
+(an entry an epoch), confusion.png, stn.png (before and after the warp), progress.gif, last.pt and best.pt (weights, the best
+by validation) and run.pt, from which `stn train --resume` goes on.
 
   stn train --dataset fashion-mnist --model stnet --epochs 20 --seed 0
   stn train --config assets/configs/s0.yml --epochs 10
@@ -16,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from .. import metrics, show
-from ..experiment import BELONGS, Experiment, check_field, choices, is_choice
+from ..experiment import BELONGS, Experiment, check_field, choices, is_choice, one_of
 from ..models import count_parameters
 from ..run import Run
 from ..train import fit
@@ -26,6 +27,9 @@ NICKNAMES = {
     "coordconv": {"model": "convnet", "coordconv": "classifier"},
     "stcoordconv": {"model": "stnet", "coordconv": "classifier"},
 }
+PICTURES = {"confusion": show.confusion, "stn": show.before_after}
+SAVED = ("metrics", *PICTURES, "gif", "weights")
+OWN = {"name": str, "device": str, "quiet": bool, "tensorboard": bool, "save": list, "show": list}  # what a file may say of it
 
 
 def add_arguments(parser):
@@ -38,6 +42,8 @@ def add_arguments(parser):
     own.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     own.add_argument("--tensorboard", action="store_true", help="event files as well, in its folder tensorboard/")
     own.add_argument("--quiet", action="store_true", help="no line an epoch")
+    own.add_argument("--save", nargs="*", metavar="WHAT", help=f"of {', '.join(SAVED)}; default all")
+    own.add_argument("--show", nargs="*", metavar="WHAT", help=f"open in a window, of {', '.join(PICTURES)}; default none")
     fields = parser.add_argument_group("the experiment")
     for name, field in Experiment.model_fields.items():
         names = ", ".join(choices(name)) if is_choice(name) else ""
@@ -48,13 +54,28 @@ def add_arguments(parser):
         fields.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=text.replace("%", "%%"), **flag)
 
 
+def _read(path):
+    """A config file: fields of an Experiment, and options of OWN."""
+    given = yaml.safe_load(Path(path).read_text())
+    if not isinstance(given, dict):
+        raise ValueError(f"{path}: expected fields and values, one a line, got {given!r}.")
+    for name, value in given.items():
+        one_of("field", name, [*Experiment.model_fields, *OWN])
+        if name in OWN and not isinstance(value, OWN[name]):
+            raise ValueError(f"{path}: {name}: expected a {OWN[name].__name__}, got {value!r}.")
+    return given
+
+
 def _fields(arguments):
-    """The fields that file and flags give, the flags' last; nicknames spelt out."""
-    given = {}
-    if arguments.config:
-        given = yaml.safe_load(Path(arguments.config).read_text())
-        if not isinstance(given, dict):
-            raise ValueError(f"{arguments.config}: expected fields and values, one a line, got {given!r}.")
+    """The fields that file and flags give, the flags' last; nicknames spelt out. The file's OWN go into the arguments."""
+    given = _read(arguments.config) if arguments.config else {}
+    for name in OWN.keys() & given.keys():
+        value, flag = given.pop(name), getattr(arguments, name)
+        setattr(arguments, name, value if flag in (None, False) else flag)
+    for what in arguments.save or ():
+        one_of("thing to save", what, SAVED)
+    for what in arguments.show or ():
+        one_of("picture to show", what, tuple(PICTURES))
     flags = {name: getattr(arguments, name) for name in Experiment.model_fields if getattr(arguments, name) is not None}
     for part in (given, flags):
         if part.get("model") in NICKNAMES:
@@ -81,7 +102,9 @@ def run(arguments):
     board = folder / "tensorboard" if arguments.tensorboard else None
     found = fit(experiment, arguments.device, folder, quiet=arguments.quiet, tensorboard=board)
     if found.epochs:
-        write(found, folder)
+        write(found, folder, SAVED if arguments.save is None else arguments.save)
+        for draw in _pictures(found, arguments.show or ()).values():
+            draw(found)
     if found.test is None:
         print(f"{folder}: interrupted; stn train --resume --name {name} goes on.")
         return 1
@@ -89,29 +112,40 @@ def run(arguments):
     return 0
 
 
-def write(found, folder):
-    """Write a Run's tables and pictures into its folder."""
-    import matplotlib.pyplot as plt
+def write(found, folder, save=SAVED):
+    """Write a Run's tables, pictures and weights, those that `save` names, into its folder."""
     import torch
 
     (folder / "config.yml").write_text(yaml.safe_dump(found.experiment.model_dump(), sort_keys=False))
+    if "metrics" in save:
+        _write_metrics(found, folder)
+    if "weights" in save:
+        torch.save(found.weights, folder / "last.pt")
+        if found.best:
+            torch.save(found.best["weights"], folder / "best.pt")
+    for name, draw in _pictures(found, save).items():
+        show.save(folder / f"{name}.png", draw, found)
+    if "gif" in save and found.probe["thetas"] is not None:
+        show.encode_gif(show.frames(found), folder / "progress.gif", limit=5_000_000)
+
+
+def _pictures(found, wanted):
+    """Those of PICTURES that are wanted and that the Run has: one without looks has no warp, one interrupted no test."""
+    there = {"confusion": found.test is not None, "stn": found.probe["thetas"] is not None}
+    return {name: draw for name, draw in PICTURES.items() if name in wanted and there[name]}
+
+
+def _write_metrics(found, folder):
     epochs = [dict(zip(found.history, values)) for values in zip(*found.history.values())]
     with open(folder / "metrics.csv", "w", newline="") as file:
         table = csv.DictWriter(file, found.history)
         table.writeheader()
         table.writerows(epochs)
     content = {"title": found.title, "parameters": count_parameters(found.model()), "epochs": epochs}
-    torch.save(found.weights, folder / "last.pt")
     if found.best:
-        torch.save(found.best["weights"], folder / "best.pt")
         content["best_epoch"] = found.best["epoch"]
     if found.test:
         counts = found.test["confusion"]
         content["test"] = {name: found.test[name] for name in ("loss", "calibration_error")}
         content["test"] |= metrics.report(*metrics.from_counts(counts), len(counts))
-        show.save(folder / "confusion.png", show.confusion, found)
-    if found.probe["thetas"] is not None:
-        show.save(folder / "stn.png", show.before_after, found)
-        show.encode_gif(show.frames(found), folder / "progress.gif", limit=5_000_000)
     (folder / "metrics.json").write_text(json.dumps(content, indent=1))
-    plt.close("all")

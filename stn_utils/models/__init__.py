@@ -30,8 +30,9 @@ def build(experiment, spec):
         "size": (view, view), "padding": experiment.padding,
         "background": before(torch.tensor(spec["background"]).view(-1, 1, 1)),
     }  # fmt: skip
-    kinds = {"convnet": _still, "stnet": _looks_once, "sequential": _looks_often, "reinforced": _moves}
-    transformer = kinds[experiment.model](experiment, spec, look)
+    kinds = {"stnet": _looks_once, "sequential": _looks_often, "reinforced": _moves}
+    still = experiment.model == "convnet"
+    transformer = StandStill(look["size"]) if still else kinds[experiment.model](experiment, spec, look)
     if experiment.classifier == "fcn":
         classifier = dense_net(spec["channels"], view, spec["classes"])
     else:
@@ -62,10 +63,6 @@ def _normalized(net, experiment, spec):
     if experiment.normalize == "localization":
         net.insert(0, _normalization(experiment, spec))
     return net
-
-
-def _still(experiment, spec, look):
-    return StandStill(look["size"])
 
 
 def _looks_once(experiment, spec, look):

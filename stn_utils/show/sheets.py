@@ -77,19 +77,11 @@ def _beside(runs, count, draw):
 
     `draw` returns a list of pictures (PIL). A Run with fewer epochs waits on its last picture.
     """
-    from PIL import Image
-
     if not isinstance(runs, dict):
         return draw(runs, count or DIGITS_SHOWN, None)
     columns = [draw(run, count or DIGITS_SHOWN // len(runs), title) for title, run in runs.items()]
-    sheets = []
-    for i in range(max(map(len, columns))):
-        parts = [column[min(i, len(column) - 1)] for column in columns]
-        sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), PAPER)
-        for j, part in enumerate(parts):
-            sheet.paste(part, (sum(other.width for other in parts[:j]), 0))
-        sheets.append(sheet)
-    return sheets
+    longest = max(map(len, columns))
+    return [stack([column[min(i, len(column) - 1)] for column in columns], across=True) for i in range(longest)]
 
 
 def frames(runs, count=None):
@@ -232,11 +224,13 @@ def episode(run, count=DIGITS_SHOWN):
     return pictures
 
 
-def stack(pictures):
-    """PIL pictures of one width, one below the other."""
+def stack(pictures, across=False):
+    """PIL pictures as one: below each other, or side by side."""
     from PIL import Image
 
-    sheet = Image.new("RGB", (pictures[0].width, sum(p.height for p in pictures)), PAPER)
+    widths, heights = zip(*(picture.size for picture in pictures))
+    size = (sum(widths), max(heights)) if across else (max(widths), sum(heights))
+    sheet = Image.new("RGB", size, PAPER)
     for i, picture in enumerate(pictures):
-        sheet.paste(picture, (0, sum(p.height for p in pictures[:i])))
+        sheet.paste(picture, (sum(widths[:i]), 0) if across else (0, sum(heights[:i])))
     return sheet
