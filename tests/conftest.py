@@ -5,7 +5,35 @@ import warnings
 import IPython.display
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from tiny_run import fitted
+from tiny_study import write_plan
+from tiny_world import tiny_load
+
+from stn_utils import study, train
+from stn_utils.experiment import Experiment
+
+
+@pytest.fixture
+def one_thread():
+    """Equal bits need it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """An Experiment on few glyphs, for `train`."""
+    monkeypatch.setattr(train, "load", tiny_load)
+    return Experiment(dataset="glyphs", epochs=3, n_train=200)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A study of two rows and two seeds, without a record."""
+    return study.load("tiny", write_plan(tmp_path))
 
 
 @pytest.fixture

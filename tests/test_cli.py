@@ -24,16 +24,13 @@ TINY = ["--dataset", "glyphs", "--n-train", "128", "--epochs", "2", "--device", 
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(one_thread, tmp_path, monkeypatch):
     """An empty working folder, a tiny world, one thread."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "load", tiny_load)
     monkeypatch.setattr(stn_utils.run, "load", tiny_load)
     matplotlib.use("Agg")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(threads)
+    return tmp_path
 
 
 def stn(*arguments):

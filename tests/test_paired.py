@@ -40,11 +40,6 @@ def fill(study, tables, ours="stn", theirs="cnn"):
 
 
 @pytest.fixture
-def tiny(tmp_path):
-    return studies.load("tiny", write_plan(tmp_path))
-
-
-@pytest.fixture
 def filled(tiny):
     fill(tiny, TABLES)
     return tiny

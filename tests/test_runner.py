@@ -14,6 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 from tiny_study import PLAN, made_up, strict, write_plan
+from tiny_world import tiny_load
 
 import stn_utils.data
 from stn_utils import study as studies
@@ -23,20 +24,6 @@ from stn_utils.data.worlds import make_world
 from stn_utils.study import append, pack, run_missing, runner, to_record, unpack
 
 PAIRS = [("stn", 1000), ("cnn", 1000), ("stn", 1001), ("cnn", 1001)]
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return studies.load("tiny", write_plan(tmp_path))
-
-
-@functools.cache
-def tiny_world(dataset, world, replica, device):
-    return make_world(dataset, world, glyphs(1200, 60), "made up", replica, device)
-
-
-def tiny_load(dataset="glyphs", world="clean28", replica=False, device="cpu"):
-    return tiny_world(dataset, world, replica, str(device))
 
 
 @pytest.fixture

@@ -1,52 +1,21 @@
 """fit, resume and evaluate: the same bits again, whatever interrupts or diverges; the test set read once."""
 
-import functools
 import io
-import math
 import re
 import sys
 
 import pytest
 import torch
+from tiny_training import assert_same_bits, setup_epoch, train_and_go
 from tiny_world import tiny_load
 
 from stn_utils import train
-from stn_utils.actions import ACTIONS
 from stn_utils.data.worlds import Part
-from stn_utils.experiment import Experiment
 from stn_utils.models import build
 from stn_utils.run import Run
-from stn_utils.train import describe_looks, evaluate, fit, make_optimizer, train_epoch
+from stn_utils.train import evaluate, fit, train_epoch
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(train, "load", tiny_load)
-    return Experiment(dataset="glyphs", epochs=3, n_train=200)
-
-
-train_and_go = functools.partial(fit, device="cpu", quiet=True)
-
-
-def assert_same_bits(ours, theirs):
-    def history(run):
-        return {name: values for name, values in run.history.items() if name != "seconds"}
-
-    assert history(ours) == history(theirs)
-    for name in ("weights", "probe", "test"):
-        one, other = getattr(ours, name), getattr(theirs, name)
-        assert one.keys() == other.keys()
-        for key, value in one.items():
-            same = torch.equal(value, other[key]) if torch.is_tensor(value) else value == other[key]
-            assert same, f"{name}[{key!r}] differs"
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def interrupt_in_epoch(monkeypatch, number):
@@ -76,45 +45,45 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_same_seed_gives_same_bits_whatever_the_global_state(tiny, recipe):
+def test_same_seed_gives_same_bits_whatever_the_global_state(small, recipe):
     runs = []
     for state in (1, 2):
         torch.manual_seed(state)
-        runs.append(train_and_go(tiny.but(**recipe, epochs=2)))
+        runs.append(train_and_go(small.but(**recipe, epochs=2)))
     assert_same_bits(*runs)
 
 
-def test_another_seed_gives_other_weights_and_another_history(tiny):
-    ours, theirs = (train_and_go(tiny.but(seed=seed, epochs=1)) for seed in (0, 1))
+def test_another_seed_gives_other_weights_and_another_history(small):
+    ours, theirs = (train_and_go(small.but(seed=seed, epochs=1)) for seed in (0, 1))
     assert ours.history["train_loss"] != theirs.history["train_loss"]
     assert not torch.equal(ours.weights["classifier.0.weight"], theirs.weights["classifier.0.weight"])
 
 
-def test_every_epoch_of_every_seed_draws_random_numbers_of_its_own(tiny, monkeypatch):
+def test_every_epoch_of_every_seed_draws_random_numbers_of_its_own(small, monkeypatch):
     states = []
     monkeypatch.setattr(train, "train_epoch", lambda *_: states.append(torch.initial_seed()) or 0.0)
     for seed in (0, 1):
-        train_and_go(tiny.but(seed=seed))
+        train_and_go(small.but(seed=seed))
     assert len(set(states)) == len(states) == 6
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path, recipe):
-    experiment = tiny.but(**recipe)
+def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, recipe):
+    experiment = small.but(**recipe)
     assert train_and_go(experiment.but(epochs=1), folder=tmp_path).epochs == 1
     resumed = train_and_go(experiment, folder=tmp_path)
     assert_same_bits(resumed, train_and_go(experiment))
     assert_same_bits(Run.load(tmp_path), resumed)
 
 
-def test_fit_leaves_the_global_random_state_alone(tiny):
+def test_fit_leaves_the_global_random_state_alone(small):
     before = torch.get_rng_state()
-    train_and_go(tiny.but(epochs=1))
+    train_and_go(small.but(epochs=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_model_of_a_run_answers_as_evaluated(tiny):
-    run = train_and_go(tiny.but(epochs=1))
+def test_the_model_of_a_run_answers_as_evaluated(small):
+    run = train_and_go(small.but(epochs=1))
     predictions = train.predict(run.model(), tiny_load().test).argmax(dim=1)
     assert torch.equal(predictions.to(torch.uint8), run.test["predictions"])
 
@@ -122,22 +91,22 @@ def test_the_model_of_a_run_answers_as_evaluated(tiny):
 # ---- interrupted, resumed, refused ----
 
 
-def test_an_interrupt_returns_the_finished_epochs_and_fit_goes_on_from_there(tiny, tmp_path, monkeypatch, capsys):
+def test_an_interrupt_returns_the_finished_epochs_and_fit_goes_on_from_there(small, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupt_in_epoch(patch, 2)
-        run = train_and_go(tiny, folder=tmp_path)
+        run = train_and_go(small, folder=tmp_path)
     assert run.epochs == 1 and run.test is None and len(run.probe["thetas"]) == 2
     assert "1 of 3 epochs" in capsys.readouterr().out
-    assert_same_bits(train_and_go(tiny, folder=tmp_path), train_and_go(tiny))
+    assert_same_bits(train_and_go(small, folder=tmp_path), train_and_go(small))
 
 
 @pytest.mark.parametrize("before", [0, 1], ids=["from the start", "resumed"])
-def test_an_interrupted_run_saved_by_hand_goes_on_as_if_uninterrupted(tiny, tmp_path, monkeypatch, before):
-    train_and_go(tiny.but(epochs=before), folder=tmp_path / "first")
+def test_an_interrupted_run_saved_by_hand_goes_on_as_if_uninterrupted(small, tmp_path, monkeypatch, before):
+    train_and_go(small.but(epochs=before), folder=tmp_path / "first")
     with monkeypatch.context() as patch:
         interrupt_in_epoch(patch, 2 - before)
-        train_and_go(tiny, folder=tmp_path / "first").save(tmp_path / "second")
-    assert_same_bits(train_and_go(tiny, folder=tmp_path / "second"), train_and_go(tiny))
+        train_and_go(small, folder=tmp_path / "first").save(tmp_path / "second")
+    assert_same_bits(train_and_go(small, folder=tmp_path / "second"), train_and_go(small))
 
 
 @pytest.mark.parametrize(
@@ -149,19 +118,19 @@ def test_an_interrupted_run_saved_by_hand_goes_on_as_if_uninterrupted(tiny, tmp_
     ],
     ids=["seed", "two fields", "fewer epochs"],
 )
-def test_a_folder_with_another_experiment_is_refused_and_left_alone(tiny, tmp_path, change, named):
-    first = train_and_go(tiny.but(epochs=2), folder=tmp_path)
+def test_a_folder_with_another_experiment_is_refused_and_left_alone(small, tmp_path, change, named):
+    first = train_and_go(small.but(epochs=2), folder=tmp_path)
     with pytest.raises(ValueError) as refusal:
-        train_and_go(tiny.but(**{"epochs": 2, **change}), folder=tmp_path)
+        train_and_go(small.but(**{"epochs": 2, **change}), folder=tmp_path)
     assert named in str(refusal.value)
     assert_same_bits(Run.load(tmp_path), first)
 
 
-def test_a_damaged_run_is_redone_from_the_one_before(tiny, tmp_path):
-    whole = train_and_go(tiny, folder=tmp_path)
+def test_a_damaged_run_is_redone_from_the_one_before(small, tmp_path):
+    whole = train_and_go(small, folder=tmp_path)
     Run.files(tmp_path)[0].write_bytes(b"cut")
     with pytest.warns(UserWarning, match="damaged"):
-        again = train_and_go(tiny, folder=tmp_path)
+        again = train_and_go(small, folder=tmp_path)
     assert_same_bits(again, whole)
 
 
@@ -170,26 +139,20 @@ def test_a_damaged_run_is_redone_from_the_one_before(tiny, tmp_path):
     [({}, "tpu", "device 'tpu' is not on this machine"), (dict(n_train=1101), "cpu", "n_train: 1,101 images")],
     ids=["device", "n_train"],
 )
-def test_what_cannot_be_had_is_named(tiny, change, device, named):
+def test_what_cannot_be_had_is_named(small, change, device, named):
     with pytest.raises(ValueError, match=named):
-        fit(tiny.but(**change), device)
+        fit(small.but(**change), device)
 
 
 # ---- the loop ----
 
 
-def setup_epoch(experiment):
-    world = tiny_load(experiment.dataset, experiment.world)
-    model = build(experiment, world.spec)
-    return model, make_optimizer(model, experiment), world.train
-
-
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_an_epoch_waits_for_the_device_once_however_many_batches(tiny, monkeypatch, clip):
+def test_an_epoch_waits_for_the_device_once_however_many_batches(small, monkeypatch, clip):
     # SGD: Adam reads its step counters with .item(), which on the CPU is free and on the GPU does not happen.
     counts = []
     for batch_size in (1100, 110):
-        arguments = setup_epoch(tiny.but(optimizer="sgd"))
+        arguments = setup_epoch(small.but(optimizer="sgd"))
         with monkeypatch.context() as patch:
             calls = []
             for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__array__"):
@@ -205,12 +168,12 @@ def test_an_epoch_waits_for_the_device_once_however_many_batches(tiny, monkeypat
     assert counts == [["item"], ["item"]]
 
 
-def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(tiny):
+def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(small):
     losses = []
     for batch_size in (220, 500):  # 1100 = 500 + 500 + 100
-        model, optimizer, part = setup_epoch(tiny.but(lr=1e-12, optimizer="sgd", model="convnet"))
+        model, optimizer, part = setup_epoch(small.but(lr=1e-12, optimizer="sgd", model="convnet"))
         torch.manual_seed(0)
-        model.load_state_dict(build(tiny.but(model="convnet"), tiny_load().spec).state_dict())
+        model.load_state_dict(build(small.but(model="convnet"), tiny_load().spec).state_dict())
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
                 module.p = 0
@@ -220,8 +183,8 @@ def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(tiny):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("model", ["stnet", "convnet"])
-def test_every_parameter_stands_in_exactly_one_group_with_its_learning_rate(tiny, model, optimizer):
-    net, optimizer, _ = setup_epoch(tiny.but(model=model, optimizer=optimizer, lr=0.5, loc_lr_ratio=0.1))
+def test_every_parameter_stands_in_exactly_one_group_with_its_learning_rate(small, model, optimizer):
+    net, optimizer, _ = setup_epoch(small.but(model=model, optimizer=optimizer, lr=0.5, loc_lr_ratio=0.1))
     listed = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(listed)
     wanted = {id(p): 0.05 if name.startswith("transformer.") else 0.5 for name, p in net.named_parameters()}
@@ -229,14 +192,14 @@ def test_every_parameter_stands_in_exactly_one_group_with_its_learning_rate(tiny
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_ratio_0_holds_the_localization_and_lets_the_classifier_learn(tiny, optimizer):
-    before, after = (train_and_go(tiny.but(optimizer=optimizer, loc_lr_ratio=0, epochs=epochs)).weights for epochs in (0, 1))
+def test_ratio_0_holds_the_localization_and_lets_the_classifier_learn(small, optimizer):
+    before, after = (train_and_go(small.but(optimizer=optimizer, loc_lr_ratio=0, epochs=epochs)).weights for epochs in (0, 1))
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"classifier"}
 
 
-def test_the_loss_falls_on_glyphs(tiny):
-    run = train_and_go(tiny.but(n_train=None))
+def test_the_loss_falls_on_glyphs(small):
+    run = train_and_go(small.but(n_train=None))
     assert run.title == "glyphs, clean28"
     assert run.history["train_loss"][-1] < 0.9 * run.history["train_loss"][0]
 
@@ -248,14 +211,14 @@ def length_of_step(experiment):
     return sum((after[name] - before[name]).double().square().sum() for name in before).sqrt().item()
 
 
-def test_clip_bounds_the_step_and_leaves_a_smaller_one_as_it_is(tiny):
-    free = length_of_step(tiny.but(lr=0.1))
-    assert length_of_step(tiny.but(lr=0.1, clip=5 * free)) == pytest.approx(free / 2, rel=1e-4)  # 5 free x 0.1
-    assert length_of_step(tiny.but(lr=0.1, clip=20 * free)) == free
+def test_clip_bounds_the_step_and_leaves_a_smaller_one_as_it_is(small):
+    free = length_of_step(small.but(lr=0.1))
+    assert length_of_step(small.but(lr=0.1, clip=5 * free)) == pytest.approx(free / 2, rel=1e-4)  # 5 free x 0.1
+    assert length_of_step(small.but(lr=0.1, clip=20 * free)) == free
 
 
-def test_clip_bounds_every_step_of_an_epoch(tiny, monkeypatch):
-    model, optimizer, part = setup_epoch(tiny.but(optimizer="sgd", lr=0.1))
+def test_clip_bounds_every_step_of_an_epoch(small, monkeypatch):
+    model, optimizer, part = setup_epoch(small.but(optimizer="sgd", lr=0.1))
     lengths = []
 
     def step(original=optimizer.step):
@@ -278,9 +241,9 @@ def pictures_trained_on(monkeypatch, experiment, **options):
     return parts, run
 
 
-def test_fresh_draws_the_training_digits_anew_every_epoch_and_nothing_else(tiny, monkeypatch):
-    fresh, run = pictures_trained_on(monkeypatch, tiny.but(world="rts42", fresh=True))
-    kept, usual = pictures_trained_on(monkeypatch, tiny.but(world="rts42"))
+def test_fresh_draws_the_training_digits_anew_every_epoch_and_nothing_else(small, monkeypatch):
+    fresh, run = pictures_trained_on(monkeypatch, small.but(world="rts42", fresh=True))
+    kept, usual = pictures_trained_on(monkeypatch, small.but(world="rts42"))
     assert all(torch.equal(part.images, kept[0].images) for part in kept)
     pictures = [kept[0].images, *(part.images for part in fresh)]
     assert not any(torch.equal(one, other) for i, one in enumerate(pictures) for other in pictures[:i])
@@ -288,97 +251,18 @@ def test_fresh_draws_the_training_digits_anew_every_epoch_and_nothing_else(tiny,
     assert torch.equal(run.probe["images"], usual.probe["images"])
 
 
-def test_fresh_draws_other_pictures_for_another_seed(tiny, monkeypatch):
+def test_fresh_draws_other_pictures_for_another_seed(small, monkeypatch):
     ours, theirs = (
-        pictures_trained_on(monkeypatch, tiny.but(world="rts42", fresh=True, seed=seed, epochs=1))[0][0] for seed in (3, 4)
+        pictures_trained_on(monkeypatch, small.but(world="rts42", fresh=True, seed=seed, epochs=1))[0][0] for seed in (3, 4)
     )
     assert not torch.equal(ours.images, theirs.images)
-
-
-# ---- collapsed, given up, diverged ----
-
-THROWN = dict(optimizer="sgd", lr=0.1, loc_lr_ratio=100.0)  # the first steps throw the grid off the image
-DIVERGED = dict(optimizer="sgd", lr=1e30)
-
-
-def looks_off_the_image_in(monkeypatch, *epochs):
-    """Let training report that, in these epochs, the grid is off the image; else, that it is on it."""
-    calls = []
-
-    def reported(model, part):
-        calls.append(1)
-        return {**describe_looks(model, part), "outside": float(len(calls) in epochs), "contrast": 1.0}
-
-    monkeypatch.setattr(train, "describe_looks", reported)
-    monkeypatch.setattr(train.metrics, "top1", lambda *_: 0.1)
-
-
-@pytest.mark.parametrize("quiet", [True, False])
-def test_a_collapse_is_said_once_quiet_or_not_and_the_run_goes_on(tiny, capsys, quiet):
-    run = fit(tiny.but(**THROWN), "cpu", quiet=quiet)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("epoch")]
-    assert line.startswith("COLLAPSED in epoch 1: 100 % of the grid lies off the image")
-    assert (run.collapse_epoch, run.epochs) == (1, 3) and run.test["top1"] < 0.2
-
-
-def test_a_run_that_does_not_collapse_says_nothing_of_it(tiny, capsys):
-    assert train_and_go(tiny).collapse_epoch is None
-    assert capsys.readouterr().out == ""
-
-
-def test_a_resumed_run_does_not_say_its_collapse_again(tiny, tmp_path, capsys):
-    for epochs in (1, 3):
-        train_and_go(tiny.but(**THROWN, epochs=epochs), folder=tmp_path)
-    assert capsys.readouterr().out.count("COLLAPSED") == 1
-
-
-def test_a_run_that_comes_back_and_is_thrown_again_has_collapsed_the_last_time(tiny, monkeypatch, capsys):
-    looks_off_the_image_in(monkeypatch, 2, 4, 5)
-    run = train_and_go(tiny.but(epochs=5))
-    assert run.collapse_epoch == 4
-    assert capsys.readouterr().out.count("COLLAPSED") == 1
-
-
-def test_give_up_ends_a_run_after_so_many_epochs_in_a_row_off_the_image(tiny, monkeypatch):
-    looks_off_the_image_in(monkeypatch, 1, 3, 4, 5, 6)
-    run = train_and_go(tiny.but(epochs=8, give_up=3))
-    assert run.epochs == 5 and run.finished and run.test is not None
-    assert len(run.probe["warped"]) == 6
-
-
-def test_a_run_that_gave_up_is_not_trained_further(tiny, tmp_path, monkeypatch):
-    experiment = tiny.but(**THROWN, epochs=6, give_up=2)
-    run = train_and_go(experiment, folder=tmp_path)
-    assert run.epochs == 2
-    monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("trained further"))
-    assert_same_bits(train_and_go(experiment, folder=tmp_path), run)
-    assert_same_bits(Run.load(tmp_path), run)
-
-
-@pytest.mark.parametrize("change", [{}, dict(model="convnet", give_up=1), dict(give_up=1)], ids=["bears all", "cnn", "on it"])
-def test_without_a_grid_off_the_image_or_a_limit_every_epoch_is_trained(tiny, change):
-    thrown = {} if change else THROWN
-    assert train_and_go(tiny.but(**thrown, **change)).epochs == 3
-
-
-@pytest.mark.parametrize("options", [{}, {"clip": 1.0}, {"give_up": 1}], ids=["plain", "clipped", "given up"])
-def test_a_loss_that_becomes_nan_ends_with_a_run_that_is_flagged(tiny, tmp_path, options):
-    run = train_and_go(tiny.but(**DIVERGED, **options), folder=tmp_path)
-    assert not all(torch.tensor(run.history["train_loss"]).isfinite())
-    assert run.collapse_epoch == 1 and run.test["top1"] < 0.2
-    assert Run.load(tmp_path).collapse_epoch == 1
-
-
-def test_a_net_without_looks_may_diverge_too(tiny):
-    run = train_and_go(tiny.but(**DIVERGED, model="convnet"))
-    assert run.epochs == 3 and run.collapse_epoch is None  # it has no grid to lose
 
 
 # ---- what is read, what is recorded ----
 
 
 @pytest.mark.parametrize("replica, reads", [(False, 0), (True, 2)], ids=["not a replica", "replica"])
-def test_only_a_replica_reads_the_test_set_before_the_end(tiny, monkeypatch, tmp_path, replica, reads):
+def test_only_a_replica_reads_the_test_set_before_the_end(small, monkeypatch, tmp_path, replica, reads):
     test_images = tiny_load(replica=replica).test.images
     early, late = [], []
     log = early
@@ -396,21 +280,21 @@ def test_only_a_replica_reads_the_test_set_before_the_end(tiny, monkeypatch, tmp
     monkeypatch.setattr(Part, "batch", batch)
     monkeypatch.setattr(train, "evaluate", at_the_end)
     for _ in range(2):  # the second call finds a finished Run, and reads nothing
-        run = train_and_go(tiny.but(replica=replica), folder=tmp_path)
+        run = train_and_go(small.but(replica=replica), folder=tmp_path)
     assert (len(early), len(late)) == (reads * 3, 1)  # a replica: its score and its looks, in each of 3 epochs
     assert ("test_top1" in run.history, "val_top1" in run.history) == (replica, not replica)
 
 
-def test_evaluate_counts_every_test_image_once(tiny):
-    test = train_and_go(tiny.but(epochs=1)).test
+def test_evaluate_counts_every_test_image_once(small):
+    test = train_and_go(small.but(epochs=1)).test
     labels = tiny_load().test.labels
     assert test["confusion"].sum() == len(labels) == len(test["predictions"])
     assert test["confusion"].sum(dim=1).tolist() == labels.bincount().tolist()
     assert test["top1"] == pytest.approx((test["predictions"] == labels).double().mean().item())
 
 
-def test_evaluate_tells_how_far_confidence_is_from_being_right(tiny):
-    run, part = train_and_go(tiny.but(epochs=5, lr=0.003)), tiny_load().test  # long enough to be sure of some, not of others
+def test_evaluate_tells_how_far_confidence_is_from_being_right(small):
+    run, part = train_and_go(small.but(epochs=5, lr=0.003)), tiny_load().test  # long enough to be sure of some, not of others
     with torch.no_grad():
         confidence, answers = run.model()(part.batch(slice(None))[0]).double().softmax(dim=1).max(dim=1)
     gaps = confidence - (answers == part.labels).double()
@@ -423,8 +307,8 @@ def test_evaluate_tells_how_far_confidence_is_from_being_right(tiny):
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
-def test_the_probe_has_a_frame_before_training_and_one_an_epoch(tiny, epochs):
-    probe = train_and_go(tiny.but(epochs=epochs, world="translated42")).probe
+def test_the_probe_has_a_frame_before_training_and_one_an_epoch(small, epochs):
+    probe = train_and_go(small.but(epochs=epochs, world="translated42")).probe
     count = len(probe["labels"])
     assert probe["labels"].bincount().tolist() == [2] * 10
     assert probe["images"].shape == (count, 1, 42, 42)
@@ -434,115 +318,25 @@ def test_the_probe_has_a_frame_before_training_and_one_an_epoch(tiny, epochs):
     assert frames_moved == [False] + [True] * epochs
 
 
-def test_a_net_without_looks_has_pictures_but_no_thetas_and_no_det(tiny):
-    run = train_and_go(tiny.but(model="convnet", world="translated42", epochs=1))
+def test_a_net_without_looks_has_pictures_but_no_thetas_and_no_det(small):
+    run = train_and_go(small.but(model="convnet", world="translated42", epochs=1))
     assert run.probe["thetas"] is None and run.probe["warped"].shape[:2] == (2, 20)
     assert not {"det", "outside", "shift"} & run.history.keys()
 
 
-def test_every_epoch_prints_one_line_unless_quiet(tiny, capsys):
-    fit(tiny.but(epochs=2), "cpu")
+def test_every_epoch_prints_one_line_unless_quiet(small, capsys):
+    fit(small.but(epochs=2), "cpu")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("train loss")[0].strip() for line in lines] == ["epoch  1/2", "epoch  2/2"]
-    train_and_go(tiny.but(epochs=1))
+    train_and_go(small.but(epochs=1))
     assert capsys.readouterr().out == ""
 
 
-# ---- several looks, and moves ----
-
-REINFORCED = dict(model="reinforced", actions="shifts-zooms", steps=2, epochs=2, n_train=100, classifier="fcn")
-
-
-def test_a_learned_policys_history_has_its_entropy_and_the_share_of_every_move(tiny):
-    run = train_and_go(tiny.but(**REINFORCED))
-    moves = [f"move_{number}" for number in range(len(ACTIONS["shifts-zooms"]))]
-    assert [name for name in run.history if name.startswith("move_") or name == "entropy"] == ["entropy", *moves]
-    assert len(moves) == 7 and {len(values) for values in run.history.values()} == {2}
-    for epoch in range(2):
-        assert sum(run.history[name][epoch] for name in moves) == pytest.approx(1)
-        assert 0 < run.history["entropy"][epoch] <= math.log(7) + 1e-6
-    net, (x, _) = run.model(), tiny_load().val.batch(slice(None))
-    with torch.no_grad():
-        _, _, logits, _, chosen = net.transformer.episode(net.before(x))
-    shares = torch.stack(chosen).flatten().bincount(minlength=7) / (2 * len(x))
-    assert [run.history[name][-1] for name in moves] == pytest.approx(shares.tolist(), abs=1e-6)
-    chances = torch.stack(logits).double().softmax(dim=2)
-    undecided = -(chances * chances.log()).sum(dim=2).mean().item()
-    assert run.history["entropy"][-1] == pytest.approx(undecided, abs=1e-5)
-
-
-@pytest.mark.parametrize("policy", ["identity", "random"])
-def test_a_control_has_looks_and_no_notes_and_no_oracle(tiny, policy):
-    run = train_and_go(tiny.but(**REINFORCED, policy=policy))
-    assert not [name for name in run.history if name.startswith("move_") or name == "entropy"]
-    assert "oracle_top1" not in run.test
-    assert (max(run.history["distance"]) == 0) == (policy == "identity")
-
-
-@pytest.mark.parametrize("change", [{}, {"model": "convnet"}, {"model": "sequential", "steps": 2}], ids=str)
-def test_what_has_no_policy_has_no_oracle_and_no_notes(tiny, change):
-    run = train_and_go(tiny.but(**change, epochs=1))
-    assert "oracle_top1" not in run.test and "entropy" not in run.history
-
-
-def test_a_learned_policys_test_has_the_top_1_of_an_oracle_that_knows_the_labels(tiny):
-    run = train_and_go(tiny.but(**REINFORCED))
-    net, (x, y) = run.model(), tiny_load().test.batch(slice(None))
-    with torch.no_grad():
-        right = [net.oracle(x[[i]], y[[i]]).argmax().item() == y[i].item() for i in range(len(y))]
-    assert run.test["oracle_top1"] == pytest.approx(sum(right) / len(y))
-    assert run.test["oracle_top1"] > run.test["top1"]
-
-
-def test_an_oracle_is_asked_for_no_more_images_than_the_limit(tiny, monkeypatch):
-    run = train_and_go(tiny.but(**{**REINFORCED, "epochs": 0}))
-    monkeypatch.setattr(train, "ORACLE_IMAGES", 7)
-    part, asked = tiny_load().test, []
-
-    def oracle(self, x, y):
-        asked.append((x, y))
-        return torch.nn.functional.one_hot(y, 10) * (torch.arange(len(y)) < 3)[:, None]
-
-    monkeypatch.setattr(type(run.model()), "oracle", oracle)
-    evaluate(run, "cpu")
-    ((x, y),) = asked
-    assert torch.equal(x, part.batch(slice(0, 7))[0]) and torch.equal(y, part.labels[:7])
-    wanted = (torch.arange(7) < 3) | (y == 0)  # without a logit, class 0 is the answer
-    assert run.test["oracle_top1"] == pytest.approx(wanted.double().mean().item())
-
-
-def test_training_teaches_the_policy_and_a_controls_run_has_nothing_but_a_classifier(tiny):
-    learned = [train_and_go(tiny.but(**{**REINFORCED, "epochs": epochs})).weights for epochs in (0, 1)]
-    moved = {name.split(".")[1] for name in learned[0] if not torch.equal(learned[0][name], learned[1][name])}
-    assert "policy" in moved
-    control = train_and_go(tiny.but(**REINFORCED, policy="random")).weights
-    assert {name for name in control if name.startswith("transformer.")} == {"transformer.background", "transformer.moves"}
-
-
-@pytest.mark.parametrize("steps", [1, 3])
-def test_a_sequential_run_records_its_last_look(tiny, steps):
-    run = train_and_go(tiny.but(model="sequential", steps=steps, epochs=1, world="translated42"))
-    net, x = run.model(), run.probe["images"].float() / 255
-    with torch.no_grad():
-        looks = net.looks(x)
-    assert len(looks) == steps
-    torch.testing.assert_close(run.probe["thetas"][-1], looks[-1], atol=1e-5, rtol=0)
-    assert torch.equal(run.probe["thetas"][0], torch.eye(2, 3).expand(20, 2, 3))
-
-
-@pytest.mark.parametrize("policy", ["learned", "identity"])
-def test_every_parameter_of_a_reinforced_net_stands_in_exactly_one_group(tiny, policy):
-    net, optimizer, _ = setup_epoch(tiny.but(model="reinforced", policy=policy, lr=0.5, loc_lr_ratio=0.1))
-    listed = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    wanted = {id(p): 0.05 if name.startswith("transformer.") else 0.5 for name, p in net.named_parameters()}
-    assert listed == pytest.approx(wanted)
-
-
 @pytest.mark.parametrize("terminal, quiet, drawn", [(True, False, True), (True, True, False), (False, False, False)])
-def test_a_bar_with_the_time_left_is_drawn_in_a_terminal_alone(terminal, quiet, drawn, tiny, monkeypatch):
+def test_a_bar_with_the_time_left_is_drawn_in_a_terminal_alone(terminal, quiet, drawn, small, monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(screen, "isatty", lambda: terminal, raising=False)
     monkeypatch.setattr(sys, "stdout", screen)
-    fit(tiny.but(epochs=2), device="cpu", quiet=quiet)
+    fit(small.but(epochs=2), device="cpu", quiet=quiet)
     assert bool(re.search(r"1/2 \[\d\d:\d\d<\d\d:\d\d", screen.getvalue())) == drawn
     assert ("epoch  2/2  train loss" in screen.getvalue()) != quiet

@@ -1,0 +1,196 @@
+"""A study's plan: its faults are named before anything runs, its records are told from strangers."""
+
+import pytest
+from tiny_study import made_up, write_plan, write_records
+
+from stn_utils import study as studies
+from stn_utils.experiment import Experiment
+from stn_utils.study import append, table
+
+TEXT = """\
+question: does it run?
+cost: nothing
+seeds: 2
+contrasts:
+  - [stn, cnn]
+common:
+  dataset: glyphs
+  epochs: 1
+rows:
+  stn: &base
+    model: stnet
+  cnn:
+    model: convnet
+"""
+
+FAULTS = {  # what to change in TEXT, the line to be named, and what must be said
+    "unknown field": ("cost: nothing", "costs: nothing", 2, "unknown field 'costs'. Did you mean 'cost'?"),
+    "field of an Experiment, on top": ("seeds: 2", "epochs: 2", 3, "unknown field 'epochs'"),
+    "a field that is not the file's": ("seeds: 2", "seeds: 2\nfolder: /", 4, "unknown field 'folder'"),
+    "unknown field in a row": ("model: convnet", "modle: convnet", 13, "unknown field 'modle'. Did you mean 'model'?"),
+    "unknown field in common": ("epochs: 1", "epoch: 1", 8, "unknown field 'epoch'. Did you mean 'epochs'?"),
+    "unknown value in a row": ("model: convnet", "model: covnet", 13, "unknown model 'covnet'. Did you mean 'convnet'?"),
+    "unknown value in common": ("dataset: glyphs", "dataset: glyph", 7, "unknown dataset 'glyph'. Did you mean 'glyphs'?"),
+    "unknown column": ("seeds: 2", "seeds: 2\ncolumns: [top1,\n  colapsed]", 5, "'collapsed'"),
+    "unknown measure": ("seeds: 2", "seeds: 2\nmeasure: top1", 4, "'test_top1'"),
+    "unknown row in a contrast": ("[stn, cnn]", "[snt, cnn]", 5, "unknown row in a contrast 'snt'. Did you mean 'stn'?"),
+    "another contrast's row": ("[stn, cnn]", "[stn, cnn]\n  - [stn, cnm]", 6, "'cnm'. Did you mean 'cnn'?"),
+    "three rows in a contrast": ("[stn, cnn]", "[stn, cnn, stn]", 5, "contrasts.0"),
+    "contrasts that are no pairs": ("  - [stn, cnn]", "  stn", 4, "contrasts: Input should be a valid list"),
+    "wrong type in common": ("epochs: 1", "epochs: five", 8, "epochs: Input should be a valid integer"),
+    "wrong type in a row": ("model: convnet", "model: convnet\n    lr: fast", 14, "lr: Input should be a valid number"),
+    "wrong type of seeds": ("seeds: 2", "seeds: many", 3, "seeds: Input should be a valid integer"),
+    "out of range": ("model: convnet", "model: convnet\n    lr: -1", 14, "lr: Input should be greater than 0"),
+    "no seeds": ("seeds: 2", "seeds: 0", 3, "seeds: Input should be greater than or equal to 1"),
+    "a row's seeds": ("model: convnet", "model: convnet\n    seeds: many", 14, "cnn: Input should be a valid integer"),
+    "no seeds for a row": ("model: convnet", "model: convnet\n    seeds: 0", 14, "cnn: Input should be greater than or equal"),
+    "seeds below 0": ("seeds: 2", "seeds: 2\nfirst_seed: -1", 4, "first_seed: Input should be greater than or equal to 0"),
+    "fields that do not fit": ("model: convnet", "model: convnet\n    momentum: 0.9", 12, "belongs to optimizer='sgd'"),
+    "a row twice": ("  cnn:", "  stn:\n    model: stnet\n  cnn:", 12, "'stn' stands twice, first in line 10"),
+    "a field twice": ("cost: nothing", "cost: nothing\ncost: much", 3, "'cost' stands twice, first in line 2"),
+    "a row's field twice": ("model: convnet", "model: convnet\n    model: stnet", 14, "'model' stands twice, first in line 13"),
+    "a field of common twice": ("epochs: 1", "epochs: 1\n  epochs: 2", 9, "'epochs' stands twice, first in line 8"),
+    "a value from a merge": ("model: stnet", "model: stnet\n    world: s4\n  new: {<<: *base}", 12, "unknown world 's4'"),
+    "a number from a merge": ("    model: convnet", "    <<: &odd\n      lr: -1\n    model: convnet", 14, "lr: Input"),
+    "a row's own over a merge": ("model: convnet", "model: covnet\n    <<: *base", 13, "unknown model 'covnet'"),
+    "two merges at once": ("  cnn:", "  new: {<<: [*base, {lr: -1}]}\n  cnn:", 12, "lr: Input should be greater than 0"),
+    "a row from nowhere": ("  cnn:", "  cnn: *bass\n  cnn2:", 12, "found undefined alias 'bass'"),
+    "a row without fields": ("    model: convnet", "", 12, "one a line, got None"),
+    "a row that is a word": ("  cnn:\n    model: convnet", "  cnn: convnet", 12, "one a line, got 'convnet'"),
+    "a row named by a number": ("  cnn:", "  2:", 9, "Input should be a valid string Got 2"),
+    "a row named by a list": ("  cnn:", "  ? [c, n]\n  :", 12, "found unhashable key"),
+    "common that is a list": ("  dataset: glyphs\n  epochs: 1", "  - dataset", 6, "one a line, got ['dataset']"),
+    "broken brackets": ("[stn, cnn]", "[stn, cnn", 6, "expected ',' or ']'"),
+    "broken indentation": ("  epochs: 1", "   epochs: 1", 8, "mapping values are not allowed here"),
+    "a tab": ("  epochs: 1", "\tepochs: 1", 8, "found character '\\t' that cannot start any token"),
+    "a character that is none": ("cost: nothing", "cost: no\x01thing", 2, "character 0x1 is not allowed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new, line, named", FAULTS.values(), ids=FAULTS)
+def test_a_fault_in_a_plan_is_named_with_file_line_and_what_would_be_right(tmp_path, old, new, line, named):
+    assert TEXT.count(old) == 1
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TEXT.replace(old, new))
+    with pytest.raises(ValueError) as error:
+        studies.load("tiny", tmp_path)
+    assert str(error.value).startswith(f"{path}, line {line}: ")
+    assert named in str(error.value)
+
+
+WHOLE = {
+    "nothing": ("", "expected a plan, fields and values, got None"),
+    "a list": ("- stn\n- cnn\n", "expected a plan, fields and values, got ['stn', 'cnn']"),
+    "no question": (TEXT.partition("\n")[2], "question: Field required"),
+    "no rows": (TEXT.partition("rows:")[0], "rows: "),
+    "rows that are a list": (TEXT.partition("rows:")[0] + "rows:\n  - stn\n", "line 9: expected fields and values, one a line"),
+    "rows that are empty": (TEXT.partition("rows:")[0] + "rows:\n", "line 9: expected fields and values, one a line"),
+}
+
+
+@pytest.mark.parametrize("text, named", WHOLE.values(), ids=WHOLE)
+def test_a_file_that_is_no_whole_plan_is_named_in_a_line(tmp_path, text, named):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError) as error:
+        studies.load("tiny", tmp_path)
+    assert str(error.value).startswith(f"{path}, line ") and named in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 150
+
+
+def test_the_text_that_the_faults_are_put_into_is_a_plan(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TEXT)
+    plan = studies.load("tiny", tmp_path)
+    usual = Experiment(dataset="glyphs", epochs=1)
+    assert plan.rows == {"stn": usual, "cnn": usual.but(model="convnet")}
+    assert plan.contrasts == [("stn", "cnn")]
+
+
+def test_an_unknown_study_is_named_with_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="'tinny'. Did you mean 'tiny'"):
+        studies.load("tinny", write_plan(tmp_path))
+
+
+def test_a_rows_own_fields_win_over_the_common_ones(tmp_path):
+    plan = studies.load("tiny", write_plan(tmp_path, rows={"a": {"epochs": 7}}, contrasts=[]))
+    assert (plan.rows["a"].epochs, plan.rows["a"].n_train) == (7, 64)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_the_shares_of_all_ranks_are_the_study_and_do_not_move_when_records_come(tiny, ranks):
+    shares = [tiny.missing(share=(rank, ranks)) for rank in range(ranks)]
+    assert sorted(pair for share in shares for pair in share) == sorted(tiny.missing())
+    append(tiny.path, made_up("stn", 1000))
+    for rank, share in enumerate(shares):
+        assert tiny.missing(share=(rank, ranks)) == [pair for pair in share if pair != ("stn", 1000)]
+
+
+def test_missing_goes_seed_by_seed_from_1000_and_leaves_out_what_is_done(tiny):
+    append(tiny.path, made_up("cnn", 1000))
+    assert tiny.missing() == [("stn", 1000), ("stn", 1001), ("cnn", 1001)]
+    assert tiny.missing(rows=["cnn"], seeds=3) == [("cnn", 1001), ("cnn", 1002)]
+    with pytest.raises(ValueError, match="'snt'. Did you mean 'stn'"):
+        tiny.missing(rows=["snt"])
+
+
+def test_a_row_may_have_seeds_of_its_own_more_or_fewer_than_the_plans(tmp_path):
+    rows = {"few": {"seeds": 1}, "usual": {}, "many": {"seeds": 4}}
+    plan = studies.load("tiny", write_plan(tmp_path, rows=rows, contrasts=[]))
+    assert plan.missing() == [
+        ("few", 1000), ("usual", 1000), ("many", 1000), ("usual", 1001), ("many", 1001), ("many", 1002), ("many", 1003),
+    ]  # fmt: skip
+    assert plan.missing(rows=["few"], seeds=2) == [("few", 1000), ("few", 1001)]
+    assert plan.rows["few"] == plan.rows["usual"]
+
+
+def test_a_merge_brings_fields_and_seeds_along_and_a_rows_own_win(tmp_path):
+    text = TEXT.replace("model: stnet", "model: stnet\n    seeds: 5").replace("  cnn:", "  cnn:\n    <<: *base\n    lr: 0.1")
+    (tmp_path / "tiny.yaml").write_text(text)
+    plan = studies.load("tiny", tmp_path)
+    assert (plan.rows["cnn"].model, plan.rows["cnn"].lr, plan.own_seeds) == ("convnet", 0.1, {"stn": 5, "cnn": 5})
+
+
+# ---- records that are not the plan's ----
+
+STRANGERS = {
+    "a changed field": ({"lr": 0.5}, "lr: 0.5 in the record, 0.001 in the plan"),
+    "two of them": ({"epochs": 2, "lr": 0.5}, "lr: 0.5 in the record, 0.001 in the plan; epochs: 2 in"),
+    "a field of another version": ({"zoom": 2}, "unknown field 'zoom'"),
+    "a value of another version": ({"world": "tiny9"}, "unknown world 'tiny9'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change, named", STRANGERS.values(), ids=STRANGERS)
+def test_a_record_whose_experiment_is_not_the_plans_is_named_and_left_out(tiny, change, named):
+    write_records(tiny, {"stn": {1000: 0.98}, "cnn": {1000: 0.96, 1001: 0.965, 1002: 0.95}})
+    without = table(tiny)
+    record = made_up("stn", 1001, 0.1)
+    append(tiny.path, {**record, "experiment": {**record["experiment"], **change}})
+    assert tiny.missing() == [("stn", 1001)] and len(tiny.records()) == 4
+    (line,) = table(tiny).removeprefix(without).splitlines()[1:]
+    assert line.startswith(f"not counted: stn, seed 1001: {named}")
+
+
+def test_a_record_of_a_row_that_left_the_plan_is_named_and_left_out(tiny):
+    append(tiny.path, made_up("gone", 1000))
+    assert tiny.records() == [] and tiny.strangers() == ["gone, seed 1000: no such row in the plan"]
+    assert table(tiny).endswith("not counted: gone, seed 1000: no such row in the plan")
+
+
+def test_a_record_from_before_a_field_was_known_is_the_plans(tiny):
+    record = made_up("stn", 1000)
+    assert "clip" not in record["experiment"] and "clip" in Experiment.model_fields
+    append(tiny.path, record)
+    assert tiny.records() == [record] and tiny.strangers() == []
+
+
+def test_a_record_from_before_coordconv_was_known_is_the_plans_and_one_with_another_is_not(tiny):
+    old = made_up("stn", 1000)
+    assert not {"coordconv", "activation", "width"} & old["experiment"].keys()
+    append(tiny.path, old)
+    other = made_up("stn", 1001)
+    append(tiny.path, {**other, "experiment": {**other["experiment"], "coordconv": "both", "width": 2.0}})
+    assert tiny.records() == [old]
+    (text,) = tiny.strangers()
+    assert "coordconv: 'both' in the record, 'none' in the plan" in text
+    assert "width: 2.0 in the record, 1.0 in the plan" in text

@@ -1,0 +1,135 @@
+"""A study's records: what a line holds, and that the shipped ones are those of their plans."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_study import strict
+
+from stn_utils import study as studies
+from stn_utils.diagnose import streak
+from stn_utils.experiment import Experiment
+from stn_utils.models import build
+from stn_utils.run import Run
+from stn_utils.study import pack, to_record, unpack
+
+SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1], std=[0.3])
+TEST_LABELS = torch.tensor([0, 1, 2, 2])
+
+
+def finished(seconds, calibration_error=0.0625):
+    """A Run as if it had been trained and tested on four images, the last of them wrong."""
+    experiment, test_confusion = Experiment(dataset="glyphs"), torch.zeros(10, 10, dtype=torch.int64)
+    test_confusion[0, 0] = test_confusion[1, 1] = test_confusion[2, 2] = test_confusion[2, 7] = 1
+    predictions = torch.tensor([0, 1, 2, 7], dtype=torch.uint8)
+    test = {"top1": 0.75, "loss": 0.5, "calibration_error": calibration_error, "predictions": predictions}
+    epochs = list(range(1, len(seconds) + 1))
+    history = {"epoch": epochs, "val_top1": [0.5] * len(seconds), "seconds": seconds} if seconds else {}
+    weights = build(experiment, SPEC).state_dict()
+    test["confusion"] = test_confusion
+    return Run(experiment, "glyphs, clean28", SPEC, {}, history, weights=weights, test=test)
+
+
+def result_of(tiny, run):
+    return strict(json.dumps(to_record(tiny, "stn", run, TEST_LABELS)))["result"]
+
+
+def test_a_record_holds_the_calibration_error_and_every_count_of_the_confusion_matrix(tiny):
+    result = result_of(tiny, finished([1.0]))
+    assert result["calibration_error"] == 0.0625
+    counts = np.array(result["confusion"])
+    assert counts.shape == (10, 10) and counts.sum() == len(TEST_LABELS)
+    assert counts.trace() / counts.sum() == result["test_top1"] == unpack(result["correct"])[:4].mean()
+    assert {(true, answer): n for (true, answer), n in np.ndenumerate(counts) if n} == {
+        (0, 0): 1,
+        (1, 1): 1,
+        (2, 2): 1,
+        (2, 7): 1,
+    }
+
+
+def test_the_calibration_error_of_a_run_that_diverged_is_null(tiny):
+    assert result_of(tiny, finished([1.0], float("nan")))["calibration_error"] is None
+
+
+def test_a_record_holds_the_top_1_of_an_oracle_where_the_test_has_one_and_nothing_of_it_elsewhere(tiny):
+    run = finished([1.0])
+    assert "oracle_top1" not in result_of(tiny, run)
+    run.test["oracle_top1"] = 1 / 3
+    assert result_of(tiny, run)["oracle_top1"] == 0.333333
+
+
+def test_a_record_holds_what_a_policy_preferred_epoch_by_epoch(tiny):
+    run = finished([1.0, 2.0])
+    run.history |= {"entropy": [2.1972245773, 1.5], "move_0": [1.0, 0.25], "move_1": [0.0, 0.75]}
+    history = strict(json.dumps(to_record(tiny, "stn", run, TEST_LABELS)))["history"]
+    assert {name: history[name] for name in ("entropy", "move_0", "move_1")} == {
+        "entropy": [2.197225, 1.5], "move_0": [1.0, 0.25], "move_1": [0.0, 0.75],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "seconds, usual, total",
+    [([2.0], 2.0, 2.0), ([3.0, 1.0, 1000.0], 3.0, 1004.0), ([1.0, 2.0], 1.5, 3.0), ([0.1234567], 0.123, 0.1), ([], None, 0)],
+)
+def test_seconds_per_epoch_is_the_middle_epochs_so_a_pause_does_not_move_it(tiny, seconds, usual, total):
+    result = result_of(tiny, finished(seconds))
+    assert (result["seconds_per_epoch"], result["seconds"]) == (usual, total)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 80, 83, 10_000])
+def test_unpack_without_a_count_gives_every_image_and_at_most_seven_false_ones_behind_them(count):
+    flags = np.random.default_rng(count).random(count) < 0.7
+    flags[-1] = True
+    found = unpack(pack(flags))
+    assert found.dtype == bool and len(found) == 8 * math.ceil(count / 8)
+    assert (found[:count] == flags).all() and not found[count:].any()
+    assert (unpack(pack(flags), count) == flags).all()
+
+
+# ---- what is shipped ----
+
+FIELDS = {"study", "row", "seed", "experiment", "history", "result", "provenance"}
+HISTORY = {"epoch", "train_loss"}
+RESULT = {"test_top1", "test_loss", "correct", "parameters", "seconds"}
+
+
+def test_there_are_plans():
+    assert studies.plans()
+
+
+@pytest.mark.parametrize("name", studies.plans())
+def test_a_shipped_plan_loads_says_its_question_and_cost_and_contrasts_its_own_rows(name):
+    plan = studies.load(name)
+    assert plan.question.strip().endswith("?") and plan.cost and plan.seeds > 1
+    assert {row for pair in plan.contrasts for row in pair} <= plan.rows.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in studies.plans() if studies.load(name).records()])
+def test_shipped_records_are_those_of_the_plan_and_count_their_right_answers(name):
+    plan = studies.load(name)
+    records = plan.records()
+    pairs = [(record["row"], record["seed"]) for record in records]
+    assert len(pairs) == len(set(pairs)), "a run stands there twice"
+    assert plan.strangers() == []
+    for record in records:
+        assert FIELDS <= record.keys() and HISTORY <= record["history"].keys() and RESULT <= record["result"].keys()
+        assert record["study"] == name and record["seed"] >= plan.first_seed
+        assert Experiment(**record["experiment"]) == plan.rows[record["row"]].but(seed=record["seed"])
+        (epochs,) = {len(values) for values in record["history"].values()}
+        gave_up = streak(record["history"]) == record["experiment"].get("give_up")
+        assert epochs == record["experiment"]["epochs"] or gave_up
+        if "collapse_epoch" in record["result"]:
+            assert record["result"]["collapse_epoch"] == studies.collapse(record)
+        correct = unpack(record["result"]["correct"], 10_000)
+        assert record["result"]["test_top1"] == pytest.approx(correct.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("path", sorted(studies.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_shipped_lines_are_strict_json_and_have_a_plan(path):
+    assert path.stem in studies.plans()
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):  # a study that runs just now may be writing the last one
+            strict(line)
