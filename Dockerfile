@@ -15,7 +15,7 @@ COPY assets assets
 # The cache must be there: a volume on a folder that the image lacks belongs to root.
 RUN mkdir -p runs /home/student/.cache && chown -R student:student /course /home/student/.cache
 USER student
-ENV XDG_CACHE_HOME=/home/student/.cache MPLBACKEND=agg
+ENV XDG_CACHE_HOME=/home/student/.cache
 EXPOSE 8888
 ENTRYPOINT ["stn"]
 CMD ["--help"]

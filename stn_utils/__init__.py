@@ -10,11 +10,6 @@ from .player import play
 from .run import Run
 from .train import evaluate, fit, pick_device
 
-__all__ = [
-    "Experiment", "Run", "budget", "compare", "data", "evaluate", "fit", "hello", "load", "metrics", "pick_device",
-    "play", "player", "show", "squares", "study", "warp",
-]  # fmt: skip
-
 
 def hello():
     """The setup cell's last line: where this notebook computes, and whether it runs in fast mode."""

@@ -1,4 +1,4 @@
-"""Is the transformer well? Five numbers a batch of thetas, and the rule that calls a run collapsed."""
+"""Is the transformer well? Five numbers a theta, and the rule that calls a run collapsed."""
 
 import math
 
@@ -86,7 +86,7 @@ def check(localize, x, padding="zeros", background=0.0):
 def verdict(numbers):
     """One line on the means of `describe`."""
     if is_thrown(numbers["outside"], numbers["contrast"]) or not math.isfinite(numbers["distance"]):
-        return "thrown. The grid is off the image, so theta gets no gradient; go back to weights from before."
+        return "thrown. Most of the grid is off the image; theta gets little or no gradient. Go back to weights from before."
     if numbers["det"] > 1.2:
         return "zoomed out. The window is larger than the image; follow it, and lower the localization learning rate."
     if numbers["det"] < 0.05:

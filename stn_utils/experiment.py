@@ -80,7 +80,7 @@ class Experiment(BaseModel):
     n_train: int | None = Field(None, ge=1, description="training images; default: all")
     fresh: bool = Field(False, description="distort the training images anew every epoch")
     replica: bool = Field(False, description="repeat a seed project: train on train + validation, follow the test set")
-    seed: int = Field(0, ge=0, description="decides weights, order and dropout")
+    seed: int = Field(0, ge=0, description="decides weights, order, dropout, fresh pictures and what a policy draws")
 
     @model_validator(mode="before")
     @classmethod
@@ -109,19 +109,15 @@ class Experiment(BaseModel):
 
 
 def choices(field):
-    """The valid names of an Experiment's field, in the order of their declaration."""
-    return get_args(Experiment.model_fields[field].annotation)
-
-
-def is_choice(field):
-    """Whether an Experiment's field takes one of a few names."""
-    return get_origin(Experiment.model_fields[field].annotation) is Literal
+    """The valid names of an Experiment's field, in the order of their declaration; () if it takes no names."""
+    kind = Experiment.model_fields[field].annotation
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def check_field(name, value):
     """Raise a ValueError that names the nearest valid one for an unknown field, or an unknown name as its value."""
     one_of("field", name, list(Experiment.model_fields))
-    if is_choice(name):
+    if choices(name):
         one_of(name, value, choices(name))
 
 

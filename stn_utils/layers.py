@@ -15,7 +15,7 @@ def start_at_identity(linear, family="affine"):
     """
     with torch.no_grad():
         linear.weight.zero_()
-        linear.bias.copy_(torch.tensor(FAMILIES[family][0]))
+        linear.bias.copy_(torch.tensor(FAMILIES[family].identity))
     return linear
 
 
@@ -50,7 +50,7 @@ class SpatialTransformer(Transformer):
 
     def theta(self, x):
         """Where to look: (B, 2, 3), from output to input coordinates."""
-        return FAMILIES[self.family][1](self.localization(x))
+        return FAMILIES[self.family].to_theta(self.localization(x))
 
     def looks(self, x):
         """The list of theta, one per look: here one."""

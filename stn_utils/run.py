@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import warnings
 from dataclasses import dataclass, field
@@ -69,15 +68,14 @@ class Run:
         last, previous = self.files(folder)
         last.parent.mkdir(parents=True, exist_ok=True)
         content = {**vars(self), "experiment": self.experiment.model_dump()}
-        part, spare = (path.with_name(f"{path.name}.{os.getpid()}.part") for path in (last, previous))
+        part = last.with_name(f"{last.name}.{os.getpid()}.part")
         try:
             with open(part, "wb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            if last.exists():  # copied, not moved: at no moment is there no Run
-                shutil.copyfile(last, spare)
-                os.replace(spare, previous)
+            if last.exists():
+                os.replace(last, previous)  # until the next line, the Run is the one before
             os.replace(part, last)
         finally:
             part.unlink(missing_ok=True)

@@ -45,21 +45,10 @@ def targets(points, canvas=64):
     return points[:, 1] * canvas + points[:, 0]
 
 
-class Tile(nn.Module):
-    """(B, 2) -> (B, 2, canvas, canvas): the same two numbers at every pixel."""
-
-    def __init__(self, canvas):
-        super().__init__()
-        self.canvas = canvas
-
-    def forward(self, x):
-        return x[:, :, None, None].expand(-1, -1, self.canvas, self.canvas)
-
-
 def coordconv_net(canvas=64):
     """The paper's CoordConv network, (B, 2) -> one logit a pixel (B, canvas^2): 7,553 parameters at any size."""
     widths = [32, 64, 64, 1]
-    layers = [Tile(canvas), CoordConv2d(2, 32, 1)]
+    layers = [nn.Unflatten(1, (2, 1, 1)), nn.Upsample(canvas), CoordConv2d(2, 32, 1)]  # the two numbers at every pixel
     for before, after in zip([32, *widths], widths):
         layers += [nn.ReLU(inplace=True), nn.Conv2d(before, after, 1)]
     return nn.Sequential(*layers, nn.Flatten())

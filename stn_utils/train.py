@@ -21,7 +21,8 @@ FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
 
 def pick_device(name=None):
     """The named device, else the fastest present. Raises ValueError if the named one is absent."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    mps = torch.backends.mps.is_available() and torch.__version__ >= (2, 13)  # before, the sampler had no gradient there
+    present = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
     name = name or next(kind for kind, here in present.items() if here)
     if not present.get(str(name).split(":")[0], False):
         raise ValueError(f"device {name!r} is not on this machine. Here: {[k for k, here in present.items() if here]}.")
@@ -72,8 +73,8 @@ def describe_looks(model, part):
     looks = model.looks(x)
     if not looks:
         return {}
-    described = diagnose.describe(looks[-1], x, model.picture(x))
-    return {**{name: values.mean().item() for name, values in described.items()}, **model.notes(x)}
+    numbers = {**diagnose.describe(looks[-1], x, model.picture(x)), **model.notes(x)}
+    return {name: values.mean().item() for name, values in numbers.items()}
 
 
 def _choose_probes(world):
@@ -98,10 +99,6 @@ def _watch(model, probe, device):
             probe[name] = value if probe[name] is None else torch.cat([probe[name], value])
 
 
-def _begin(experiment, world, device):
-    return Run(experiment, world.title, world.spec, provenance(device, world), probe=_choose_probes(world))
-
-
 def _go_on(experiment, folder):
     """The Run in the folder, if it is this Experiment's; more epochs than it had are welcome."""
     run = Run.load(folder)
@@ -110,9 +107,9 @@ def _go_on(experiment, folder):
     if differ or run.epochs > experiment.epochs:
         differ = differ or [f"epochs: {run.epochs} there, {experiment.epochs} here"]
         raise ValueError(f"{folder} holds another Experiment's Run ({'; '.join(differ)}). Choose another folder.")
-    if run.epochs < experiment.epochs:
-        run.test = None
     run.experiment = experiment
+    if not run.finished:
+        run.test = None
     return run
 
 
@@ -151,7 +148,12 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
     world = load(experiment.dataset, experiment.world, experiment.replica, device)
     part = world.train.first(experiment.n_train)
     resuming = folder and any(path.exists() for path in Run.files(folder))
-    run = _go_on(experiment, folder) if resuming else _begin(experiment, world, device)
+    here = provenance(device, world)
+    run = (
+        _go_on(experiment, folder) if resuming else Run(experiment, world.title, world.spec, here, probe=_choose_probes(world))
+    )
+    if not run.finished and here != run.provenance:
+        run.provenance = {**here, "began": run.provenance}
     board = Board(tensorboard, run) if tensorboard else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(experiment.seed)
@@ -190,7 +192,7 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
                 if run.collapse_epoch and not warned:
                     outside, contrast = (100 * run.history[name][-1] for name in ("outside", "contrast"))
                     tqdm.write(f"COLLAPSED in epoch {run.collapse_epoch}: {outside:.0f} % of the grid lies off the image, "
-                               f"{contrast:.0f} % of its variance is left. Few runs come back.")  # fmt: skip
+                               f"the warped pictures keep {contrast:.0f} % of its variance. Few runs come back.")  # fmt: skip
                     warned = True
             if run.test is None:
                 evaluate(run, device)
@@ -199,6 +201,8 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
             print(f"Interrupted: the Run so far has {run.epochs} of {experiment.epochs} epochs, and no test result.")
         finally:
             bar.close()
+            if board:
+                board.writer.close()
     return run
 
 

@@ -7,6 +7,7 @@ No function here takes align_corners.
 """
 
 import math
+from collections import namedtuple
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ def affine(angle=0.0, scale=1.0, shift_x=0.0, shift_y=0.0, shear=0.0):
     numbers = (angle, scale, shift_x, shift_y, shear)
     like = next((n for n in numbers if torch.is_tensor(n) and n.is_floating_point()), torch.zeros(1))
     angle, scale, shift_x, shift_y, shear = torch.broadcast_tensors(
-        *(torch.as_tensor(n, dtype=like.dtype, device=like.device).reshape(-1) for n in numbers)
+        *(n.to(like).reshape(-1) if torch.is_tensor(n) else like.new_full((1,), n) for n in numbers)
     )
     cos, sin = torch.cos(angle * math.pi / 180), torch.sin(angle * math.pi / 180)
     top = torch.stack([scale * cos, scale * (shear * cos - sin), shift_x], dim=1)
@@ -40,11 +41,12 @@ def affine(angle=0.0, scale=1.0, shift_x=0.0, shift_y=0.0, shear=0.0):
     return torch.stack([top, bottom], dim=1)
 
 
-# A family: the parameters that mean identity, and the function from parameters (B, n) to theta.
+# A family of warps: the parameters that mean identity, and the function from parameters (B, n) to theta.
+Family = namedtuple("Family", ["identity", "to_theta"])
 FAMILIES = {
-    "affine": ((1.0, 0, 0, 0, 1, 0), lambda p: p.view(-1, 2, 3)),
-    "rotation": ((0.0,), lambda p: affine(angle=p[:, 0] * 180 / math.pi)),
-    "shift-scale": ((1.0, 0, 0), lambda p: affine(scale=p[:, 0], shift_x=p[:, 1], shift_y=p[:, 2])),
+    "affine": Family((1.0, 0, 0, 0, 1, 0), lambda p: p.view(-1, 2, 3)),
+    "rotation": Family((0.0,), lambda p: affine(angle=p[:, 0] * 180 / math.pi)),
+    "shift-scale": Family((1.0, 0, 0), lambda p: affine(scale=p[:, 0], shift_x=p[:, 1], shift_y=p[:, 2])),
 }
 
 
@@ -94,7 +96,7 @@ def _check(x, theta, padding):
 
 def _square(theta):
     """(B, 2, 3) -> (B, 3, 3), with the row 0 0 1 below."""
-    row = torch.tensor([0, 0, 1], dtype=theta.dtype, device=theta.device).expand(len(theta), 1, 3)
+    row = torch.eye(3, dtype=theta.dtype, device=theta.device)[2:].expand(len(theta), 1, 3)
     return torch.cat([theta, row], dim=1)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib
@@ -13,10 +14,10 @@ from tiny_study import strict
 from tiny_world import tiny_load
 
 import stn_utils.run
-from stn_utils import train
+from stn_utils import show, train
 from stn_utils.cli import main
 from stn_utils.cli.predict import read
-from stn_utils.cli.train import NICKNAMES, OWN
+from stn_utils.cli.train import NICKNAMES, OWN, write
 from stn_utils.experiment import Experiment
 from stn_utils.run import Run
 
@@ -84,7 +85,26 @@ def test_a_nickname_is_spelt_out_from_flag_and_from_file(nickname, here):
     for i, extra in enumerate((["--model", nickname], ["--config", "c.yml"])):
         assert stn("train", *TINY, "--epochs", "1", *extra, "--name", str(i)) == 0
         found = Run.load(here / "runs" / str(i)).experiment
-        assert {name: getattr(found, name) for name in NICKNAMES[nickname]} == NICKNAMES[nickname]
+        assert (found.model, found.coordconv) == (NICKNAMES[nickname], "classifier")
+
+
+def test_a_flag_beside_a_nickname_wins(here):
+    assert stn("train", *TINY, "--epochs", "0", "--model", "stcoordconv", "--coordconv", "both", "--name", "a") == 0
+    assert Run.load(here / "runs" / "a").experiment.coordconv == "both"
+
+
+def test_a_run_of_many_epochs_gets_a_gif_of_some_and_of_the_last(here, monkeypatch):
+    assert stn("train", *TINY, "--name", "a") == 0
+    found, kept = Run.load(here / "runs" / "a"), []
+    monkeypatch.setattr(show, "frames", lambda run: list(range(501)))
+    monkeypatch.setattr(show, "encode_gif", lambda frames, path, limit: kept.extend(frames))
+    write(found, here, ["gif"])
+    assert kept[-1] == 500 and len(kept) <= 150 and kept == sorted(kept) and kept[0] < 4
+
+
+def test_a_net_that_diverged_ends_with_pictures_and_a_result(here, capsys):
+    assert stn("train", *TINY, "--optimizer", "sgd", "--lr", "1e30", "--name", "a") == 0
+    assert "test top-1" in capsys.readouterr().out and "stn.png" in files(here / "runs" / "a")
 
 
 def test_a_flag_wins_over_the_file(here):
@@ -180,11 +200,11 @@ def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
         for seed in ("0", "1"):
             assert stn("train", *TINY, "--model", model, "--seed", seed, "--name", f"{model}{seed}") == 0
     capsys.readouterr()
-    assert stn("compare", *(str(p) for p in sorted((here / "runs").iterdir())), "--plot", "c.png") == 0
+    assert stn("compare", *sorted(map(str, Path("runs").iterdir())), "--plot", "c.png") == 0
     text = capsys.readouterr().out
     tops = {name: 100 * Run.load(here / "runs" / name).test["top1"] for name in ("stnet0", "stnet1", "convnet0", "convnet1")}
     mean = (tops["convnet0"] - tops["stnet0"] + tops["convnet1"] - tops["stnet1"]) / 2
-    assert f"convnet0 minus stnet0: {mean:+.2f} ± " in text and "2 paired seeds" in text
+    assert f"runs/convnet0 minus runs/stnet0: {mean:+.2f} ± " in text and "2 paired seeds" in text
     assert all(f"{top:6.2f}" in text for top in tops.values())
     assert (here / "c.png").stat().st_size > 1000
     assert stn("compare", "runs/stnet0", "runs/convnet0") == 0
@@ -192,18 +212,23 @@ def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
     right = {name: Run.load(here / "runs" / name).right() for name in ("stnet0", "convnet0")}
     alone = [int((right[a] & ~right[b]).sum()) for a, b in (("stnet0", "convnet0"), ("convnet0", "stnet0"))]
     assert "1 paired seeds" in text and "±" not in text
-    assert f"seed 0: only stnet0 right {alone[0]}, only convnet0 right {alone[1]}, p " in text
+    assert f"seed 0: only runs/stnet0 right {alone[0]}, only runs/convnet0 right {alone[1]}, p " in text
 
 
 def test_compare_says_what_makes_runs_incomparable_or_what_is_not_there(here, capsys):
     assert stn("train", *TINY, "--name", "a") == 0
     assert stn("train", *TINY, "--world", "translated42", "--name", "b") == 0
     assert stn("compare", "runs/a", "runs/b") == 0
-    assert "a, b: not comparable. paired comparison: world is 'clean28' in a, 'translated42' in b." in capsys.readouterr().out
+    assert (
+        "not comparable. paired comparison: world is 'clean28' in runs/a, 'translated42' in runs/b." in capsys.readouterr().out
+    )
     assert stn("train", *TINY, "--model", "convnet", "--seed", "9", "--name", "c") == 0
     assert stn("compare", "runs/a", "runs/c") == 0
-    assert "a, c: not comparable in pairs, they share no seed." in capsys.readouterr().out
-    assert "no run in nowhere" in refused(capsys, "compare", "nowhere")
+    assert "runs/a, runs/c: not comparable in pairs, they share no seed." in capsys.readouterr().out
+    assert "nowhere" in refused(capsys, "compare", "nowhere") and "typo" in refused(capsys, "compare", "runs/a", "runs/typo")
+    (here / "other").mkdir()
+    shutil.copytree(here / "runs" / "a", here / "other" / "a")
+    assert stn("compare", "runs/a", "other/a") == 2  # not one run in silence: the second repeats the first's seed
 
 
 def test_predict_reads_a_picture_and_draws_where_the_network_looked(here, capsys):
@@ -226,6 +251,17 @@ def test_a_picture_is_read_bright_on_black_padded_and_resized(here):
         assert x.shape == (1, 1, 28, 28) and inverted == negative
         assert x[0, 0, 14, 14] > 0.9 and x[0, 0, :6].max() < 0.1 and x[0, 0, 22:].max() < 0.1  # padded above and below
     assert torch.allclose(read("bright.png", 28)[0], read("dark.png", 28)[0], atol=0.01)
+
+
+def test_predict_reads_transparency_as_paper_and_refuses_what_it_would_clip(here):
+    drawing = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    drawing.paste((0, 0, 0, 255), (15, 10, 25, 30))  # black on nothing
+    drawing.save("clear.png")
+    pixels, inverted = read(here / "clear.png", 40)
+    assert inverted and pixels[0, 0, 20, 20] == 1 and pixels[0, 0, 2, 2] == 0
+    Image.new("I;16", (20, 20), 60_000).save("deep.png")
+    with pytest.raises(ValueError, match="deep.png: its pixels have mode I;16; save it with 8 bits"):
+        read(here / "deep.png", 40)
 
 
 def test_predict_names_a_file_that_is_no_picture_and_draws_nothing(here, capsys):

@@ -368,6 +368,30 @@ def test_a_fallback_stays_silent_where_the_data_is_there(content):
         assert load("mnist", fallback="glyphs").dataset == "mnist"
 
 
+def test_a_torchvision_that_does_not_fit_leaves_the_other_sources_their_turn(monkeypatch):
+    def broken():
+        raise RuntimeError("operator torchvision::roi_align does not exist")
+
+    few_glyphs(monkeypatch)
+    monkeypatch.setattr(_torchvision, "torchvision", broken)
+    with pytest.warns(UserWarning, match="(?s)roi_align does not exist.*npm is not on the path"):
+        assert load("mnist", fallback="glyphs").dataset == "glyphs"
+
+
+def test_with_a_fallback_the_sources_are_asked_once(monkeypatch):
+    few_glyphs(monkeypatch)
+    asked = []
+
+    def find(dataset):
+        asked.append(dataset)
+        raise DataUnavailable("nowhere")
+
+    monkeypatch.setattr(sources, "find", find)
+    with pytest.warns(UserWarning, match="NOT mnist"):
+        first = load("mnist", "clean28", fallback="glyphs")
+    assert load("mnist", "clean28", fallback="glyphs") is first and asked == ["mnist"]
+
+
 def test_without_a_fallback_missing_data_raises():
     with pytest.raises(DataUnavailable, match="mnist was found nowhere"):
         load("mnist")

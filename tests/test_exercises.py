@@ -231,7 +231,7 @@ WRONG = {
         lambda s, d: math.ceil((s / d) ** 2),
         lambda s, d: next(n for n in range(2, 10**5) if stats.t.ppf(0.95, n - 1) * s / n**0.5 < d),
     ],
-    "coordinates": [
+    "channels": [
         coordinates_of(to_one, swapped=True), coordinates_of(lambda n: torch.linspace(0, 1, n)),
         coordinates_of(lambda n: (2 * torch.arange(n) + 1) / n - 1),
     ],
@@ -275,7 +275,7 @@ CHECKERS = {
     "seeds_needed": ch04.check_seeds_needed,
     "unroll": ch06.check_unroll, "look": ch06.check_look, "at_rest": ch06.check_at_rest,
     "discounted": ch07.check_discounted, "surrogate": ch07.check_surrogate, "my_moves": ch07.check_my_moves,
-    "coordinates": ch05.check_coordinates, "Repaired": ch05.check_layer, "added": ch05.check_added,
+    "channels": ch05.check_channels, "Repaired": ch05.check_layer, "added": ch05.check_added,
 }  # fmt: skip
 
 

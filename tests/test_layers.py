@@ -147,10 +147,10 @@ class Answer(nn.Module):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_start_at_identity_sets_the_bias_to_the_familys_own(family):
-    linear = start_at_identity(nn.Linear(5, len(FAMILIES[family][0])), family)
+    linear = start_at_identity(nn.Linear(5, len(FAMILIES[family].identity)), family)
     layer = SpatialTransformer(linear, family=family)
     assert torch.equal(layer.theta(torch.randn(3, 5)), identity(3))
-    assert not linear.weight.any() and linear.bias.tolist() == [float(number) for number in FAMILIES[family][0]]
+    assert not linear.weight.any() and linear.bias.tolist() == [float(number) for number in FAMILIES[family].identity]
 
 
 BY_HAND = {  # parameters of two images, and their thetas

@@ -61,6 +61,11 @@ def test_a_wrong_command_line_ends_with_2_and_the_usage(arguments, capsys):
     assert capsys.readouterr().err.startswith("usage: stn")
 
 
+def test_an_unknown_flag_before_the_command_is_refused_in_a_line(capsys):
+    assert command.main(["--verbose", "data"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown flag '--verbose'")
+
+
 def test_help_lists_the_subcommands(capsys):
     with pytest.raises(SystemExit) as end:
         command.main(["--help"])

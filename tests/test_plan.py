@@ -125,6 +125,12 @@ def test_the_shares_of_all_ranks_are_the_study_and_do_not_move_when_records_come
         assert tiny.missing(share=(rank, ranks)) == [pair for pair in share if pair != ("stn", 1000)]
 
 
+@pytest.mark.parametrize("rank, ranks", [(4, 4), (-1, 2), (0, 0)])
+def test_a_rank_outside_its_ranks_is_refused_and_loses_no_run_in_silence(tiny, rank, ranks):
+    with pytest.raises(ValueError, match=f"rank {rank} of {ranks}: ranks count from 0"):
+        tiny.missing(share=(rank, ranks))
+
+
 def test_missing_goes_seed_by_seed_from_1000_and_leaves_out_what_is_done(tiny):
     append(tiny.path, made_up("cnn", 1000))
     assert tiny.missing() == [("stn", 1000), ("stn", 1001), ("cnn", 1001)]

@@ -236,8 +236,9 @@ def test_notes_are_the_entropy_and_a_share_of_every_move_that_sum_to_1(actions):
     count = len(ACTIONS[actions])
     net = net_of(opinionated(made(actions=actions, steps=2))).eval()
     notes = net.notes(batch(20)[0])
+    assert all(torch.is_tensor(value) and value.ndim == 0 for value in notes.values())
+    notes = {name: value.item() for name, value in notes.items()}
     assert list(notes) == ["entropy", *(f"move_{number}" for number in range(count))]
-    assert all(type(value) is float for value in notes.values())
     shares = [notes[f"move_{number}"] for number in range(count)]
     assert sum(shares) == pytest.approx(1) and min(shares) >= 0
     assert 0 < notes["entropy"] < math.log(count)
@@ -248,7 +249,7 @@ def test_notes_are_the_entropy_and_a_share_of_every_move_that_sum_to_1(actions):
 
 def test_the_notes_of_a_new_policy_say_that_it_is_undecided():
     notes = net_of(made()).eval().notes(batch()[0])
-    assert notes["entropy"] == pytest.approx(math.log(9)) and notes["move_0"] == 1
+    assert notes["entropy"].item() == pytest.approx(math.log(9)) and notes["move_0"] == 1
 
 
 # ---- it learns ----

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_run import EPOCHS, LOOKING, colours, fitted, looking
 
 from stn_utils import show
-from stn_utils.warp import identity, warp
+from stn_utils.warp import affine, identity, warp
 
 
 def test_there_is_a_frame_before_training_and_one_an_epoch_all_of_one_size(run):
@@ -102,9 +102,9 @@ def rows(monkeypatch):
     """What a picture is made of: (images, thetas) of every row drawn, and every heading."""
     found, headings = [], []
 
-    def row(pictures, thetas=None, original=show.sheets._tile_row):
+    def row(pictures, thetas=None, rim=0, original=show.sheets._tile_row):
         found.append((pictures, thetas))
-        return original(pictures, thetas)
+        return original(pictures, thetas, rim)
 
     def sheet(rows, heading, original=show.sheets._sheet):
         headings.append(heading)
@@ -195,3 +195,17 @@ def test_a_stack_is_the_pictures_one_below_the_other_as_they_were():
     for picture, (top, bottom) in zip(pictures, ((0, 20), (20, 25), (25, 56))):
         assert sheet.crop((0, top, 40, bottom)).tobytes() == picture.tobytes()
     assert show.stack(pictures[:1]).tobytes() == pictures[0].tobytes()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.3, 1.6])
+def test_a_window_beyond_the_picture_is_seen_whole(scale):
+    theta = affine(scale=scale)
+    tile = np.asarray(show.sheets._tile(torch.zeros(1, 28, 28, dtype=torch.uint8), theta[0], show.sheets._rim(theta)))
+    orange = (np.abs(tile.astype(int) - (232, 89, 12)).sum(axis=2) < 30).nonzero()
+    for places in orange:
+        assert 0 < places.min() < places.max() < len(tile) - 1
+
+
+def test_windows_that_are_nowhere_leave_the_picture_a_place():
+    thetas = torch.full((3, 2, 3), float("nan"))
+    assert 0 < show.sheets._rim(thetas) < show.sheets.TILE / 2

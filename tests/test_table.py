@@ -9,7 +9,8 @@ from scipy import stats
 from tiny_study import made_up, write_plan, write_records
 
 from stn_utils import study as studies
-from stn_utils.study import append, table
+from stn_utils.study import append, pack, table
+from stn_utils.train import ORACLE_IMAGES
 
 SCORES = {"stn": {1000: 0.98, 1001: 0.97, 1002: 0.99}, "cnn": {1000: 0.96, 1001: 0.965, 1002: 0.95}}
 
@@ -119,6 +120,17 @@ def test_the_oracles_column_is_mean_and_interval_and_a_dash_for_rows_without_one
     assert "oracle, %" in table(plan).splitlines()[0]
     assert cells(table(plan), "stn") == ["50.00 ± 0.00", f"97.50 ± {half:.2f}", "50.00"]
     assert cells(table(plan), "cnn") == ["50.00 ± 0.00", "-", "50.00"]
+
+
+def test_beside_the_oracle_stands_the_row_on_the_oracles_own_images(tmp_path):
+    plan = studies.load("tiny", write_plan(tmp_path, columns=["beside_oracle", "oracle"], contrasts=[]))
+    record = with_oracle("stn", 1000, 0.5, 0.875)
+    right = np.arange(10_000) % 4 > 0  # three quarters of the first 2,000
+    right[ORACLE_IMAGES:] = False
+    append(plan.path, {**record, "result": {**record["result"], "correct": pack(right)}})
+    append(plan.path, made_up("cnn", 1000))
+    assert line_of(table(plan), "stn").split() == ["stn", "1", "75.00", "87.50"]
+    assert line_of(table(plan), "cnn").split() == ["cnn", "1", "-", "-"]
 
 
 def test_the_oracles_column_of_one_seed_has_no_interval_and_its_heading_stands_above_it(tmp_path):

@@ -109,6 +109,13 @@ def test_an_interrupted_run_saved_by_hand_goes_on_as_if_uninterrupted(small, tmp
     assert_same_bits(train_and_go(small, folder=tmp_path / "second"), train_and_go(small))
 
 
+def test_a_run_resumed_elsewhere_tells_where_it_began_and_where_it_went_on(small, tmp_path, monkeypatch):
+    began = train_and_go(small.but(epochs=1), folder=tmp_path).provenance
+    monkeypatch.setattr(train, "provenance", lambda *_: {**began, "commit": "later"})
+    assert train_and_go(small.but(epochs=1), folder=tmp_path).provenance == began  # nothing was trained
+    assert train_and_go(small.but(epochs=2), folder=tmp_path).provenance == {**began, "commit": "later", "began": began}
+
+
 @pytest.mark.parametrize(
     "change, named",
     [

@@ -99,3 +99,8 @@ def test_every_parameter_of_a_reinforced_net_stands_in_exactly_one_group(small, 
     listed = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     wanted = {id(p): 0.05 if name.startswith("transformer.") else 0.5 for name, p in net.named_parameters()}
     assert listed == pytest.approx(wanted)
+
+
+def test_a_policy_that_diverged_ends_with_a_run_as_other_nets_do(small):
+    run = train_and_go(small.but(**{**REINFORCED, "optimizer": "sgd", "lr": 1e30}))
+    assert run.epochs == 2 and math.isnan(run.history["train_loss"][-1]) and run.test is not None

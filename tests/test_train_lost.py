@@ -64,6 +64,7 @@ def test_a_run_that_gave_up_is_not_trained_further(small, tmp_path, monkeypatch)
     run = train_and_go(experiment, folder=tmp_path)
     assert run.epochs == 2
     monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("trained further"))
+    monkeypatch.setattr(train, "evaluate", lambda *_: pytest.fail("read the test set again"))
     assert_same_bits(train_and_go(experiment, folder=tmp_path), run)
     assert_same_bits(Run.load(tmp_path), run)
 

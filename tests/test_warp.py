@@ -313,7 +313,7 @@ def test_the_families_are_those_of_the_experiment():
 
 def test_an_affine_family_reads_theta_row_by_row():
     parameters = noise(4, 6)
-    theta = FAMILIES["affine"][1](parameters)
+    theta = FAMILIES["affine"].to_theta(parameters)
     for image in range(4):
         assert theta[image].tolist() == [parameters[image, :3].tolist(), parameters[image, 3:].tolist()]
 
@@ -321,7 +321,7 @@ def test_an_affine_family_reads_theta_row_by_row():
 @given(st.floats(-7, 7))
 @few
 def test_a_rotation_is_by_radians_and_affine_by_degrees(radians):
-    theta = FAMILIES["rotation"][1](torch.tensor([[radians]], dtype=torch.float64))
+    theta = FAMILIES["rotation"].to_theta(torch.tensor([[radians]], dtype=torch.float64))
     cos, sin = np.cos(radians), np.sin(radians)
     close(theta, torch.tensor([[[cos, -sin, 0], [sin, cos, 0]]], dtype=torch.float64))
     close(theta, affine(torch.tensor([np.rad2deg(radians)])))
@@ -330,7 +330,7 @@ def test_a_rotation_is_by_radians_and_affine_by_degrees(radians):
 @given(st.floats(-2, 2), number, number)
 @few
 def test_shift_scale_is_one_zoom_and_two_shifts(scale, right, down):
-    theta = FAMILIES["shift-scale"][1](torch.tensor([[scale, right, down]], dtype=torch.float64))
+    theta = FAMILIES["shift-scale"].to_theta(torch.tensor([[scale, right, down]], dtype=torch.float64))
     close(theta, torch.tensor([[[scale, 0, right], [0, scale, down]]], dtype=torch.float64), within=1e-14)
 
 

@@ -64,10 +64,11 @@ def floor_epoch(model, optimizer, part, batch_size):
 
 
 def seconds(call, *arguments):
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
     began = time.perf_counter()
     call(*arguments)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait()
     return time.perf_counter() - began
 
 

@@ -46,7 +46,7 @@ if __name__ == "__main__":
     for seed in [int(seed) for seed in sys.argv[1:]] or SEEDS:
         for how in squares.SPLITS:
             for name in NETS:
-                lines = [json.loads(line) for line in PATH.read_text().splitlines()]
+                lines = [json.loads(line) for line in PATH.read_text().splitlines(keepends=True) if line.endswith("\n")]
                 if (name, how, seed) in {(r["net"], r["split"], r["seed"]) for r in lines}:
                     continue
                 record = one(name, how, seed)

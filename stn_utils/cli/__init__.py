@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+import torch
+
 from .. import study as studies
 from ..data import DATASETS, DataUnavailable, sources
 from ..doctor import check_machine
@@ -30,18 +32,13 @@ def study(arguments):
     chosen = studies.load(arguments.name)
     if not arguments.show:
         rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-        device = arguments.device or (f"cuda:{os.environ['LOCAL_RANK']}" if _one_gpu_a_rank() else None)
+        gpu = os.environ.get("LOCAL_RANK")  # torchrun sets it: every rank gets a GPU of its own, where there are enough
+        device = arguments.device or (f"cuda:{gpu}" if gpu and torch.cuda.device_count() > int(gpu) else None)
         studies.run_missing(chosen, arguments.rows, arguments.seeds, device, arguments.jobs, (rank, ranks))
         if rank:
             return 0  # one table is enough
     print(studies.table(chosen))
     return 0
-
-
-def _one_gpu_a_rank():
-    import torch
-
-    return "LOCAL_RANK" in os.environ and torch.cuda.device_count() > int(os.environ["LOCAL_RANK"])
 
 
 def doctor(arguments):
@@ -89,7 +86,12 @@ def main(argv=None):
             one_of("command", argv[0], tuple(commands))
         arguments, unknown = parser.parse_known_args(argv)
         if unknown:
-            flags = [flag for action in commands[argv[0]]._actions for flag in action.option_strings if flag.startswith("--")]
+            flags = [
+                flag
+                for action in commands.get(argv[0], parser)._actions
+                for flag in action.option_strings
+                if flag.startswith("--")
+            ]
             one_of("flag" if unknown[0].startswith("-") else "argument", unknown[0].split("=")[0], flags)
         return arguments.call(arguments)
     except (ValueError, RuntimeError, DataUnavailable, OSError) as error:

@@ -31,7 +31,7 @@ def _groups(runs):
 
 def run(arguments):
     """Print the comparison."""
-    runs = {Path(folder).name: Run.load(folder) for folder in arguments.runs if Path(folder).is_dir()}
+    runs = {str(Path(folder)): Run.load(folder) for folder in arguments.runs if not Path(folder).is_file()}
     unfinished = [name for name, found in runs.items() if found.test is None]
     if unfinished or not runs:
         raise ValueError(f"not finished: {', '.join(unfinished)}." if runs else f"no run in {', '.join(arguments.runs)}.")

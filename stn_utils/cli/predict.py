@@ -22,13 +22,18 @@ def add_arguments(parser):
 
 
 def read(path, side):
-    """A picture file as (1, 1, side, side) in [0, 1], bright on black."""
+    """A picture file as (1, 1, side, side) in [0, 1], bright on black, and whether it was inverted for that."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        grey = ImageOps.exif_transpose(Image.open(path)).convert("L")
+        image = ImageOps.exif_transpose(Image.open(path))
     except (UnidentifiedImageError, SyntaxError) as error:
         raise ValueError(f"{path}: not a picture that can be decoded ({type(error).__name__}).") from None
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"{path}: its pixels have mode {image.mode}; save it with 8 bits a channel.")
+    if image.has_transparency_data:  # what shines through is paper
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    grey = image.convert("L")
     pixels = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(grey.height, grey.width)
     rim = torch.cat([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).float().median()
     inverted = bool(rim > 127)

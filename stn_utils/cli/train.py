@@ -17,16 +17,13 @@ from pathlib import Path
 import yaml
 
 from .. import metrics, show
-from ..experiment import BELONGS, Experiment, check_field, choices, is_choice, one_of
+from ..experiment import BELONGS, Experiment, check_field, choices, one_of
 from ..models import count_parameters
 from ..run import Run
 from ..train import fit
 
 # Short names for a network and where its CoordConv layers are, as dgandiaga/stcoordconvnets has them.
-NICKNAMES = {
-    "coordconv": {"model": "convnet", "coordconv": "classifier"},
-    "stcoordconv": {"model": "stnet", "coordconv": "classifier"},
-}
+NICKNAMES = {"coordconv": "convnet", "stcoordconv": "stnet"}
 PICTURES = {"confusion": show.confusion, "stn": show.before_after}
 SAVED = ("metrics", *PICTURES, "gif", "weights")
 OWN = {"name": str, "device": str, "quiet": bool, "tensorboard": bool, "save": list, "show": list}  # what a file may say of it
@@ -46,7 +43,7 @@ def add_arguments(parser):
     own.add_argument("--show", nargs="*", metavar="WHAT", help=f"open in a window, of {', '.join(PICTURES)}; default none")
     fields = parser.add_argument_group("the experiment")
     for name, field in Experiment.model_fields.items():
-        names = ", ".join(choices(name)) if is_choice(name) else ""
+        names = ", ".join(choices(name))
         extra = f" ({', '.join(NICKNAMES)} are short for a model with CoordConv)" if name == "model" else ""
         of = f"; for {' and '.join(BELONGS[name])}" if name in BELONGS else ""
         text = f"{field.description}{f': {names}' if names else ''}{extra}{of}; default {field.default}"
@@ -79,7 +76,7 @@ def _fields(arguments):
     flags = {name: getattr(arguments, name) for name in Experiment.model_fields if getattr(arguments, name) is not None}
     for part in (given, flags):
         if part.get("model") in NICKNAMES:
-            part.update(NICKNAMES[part["model"]])
+            part.update({"coordconv": "classifier", **part, "model": NICKNAMES[part["model"]]})
         for name, value in part.items():
             check_field(name, value)
     return {**given, **flags}
@@ -126,7 +123,9 @@ def write(found, folder, save=SAVED):
     for name, draw in _pictures(found, save).items():
         show.save(folder / f"{name}.png", draw, found)
     if "gif" in save and found.probe["thetas"] is not None:
-        show.encode_gif(show.frames(found), folder / "progress.gif", limit=5_000_000)
+        frames = show.frames(found)
+        frames = frames[:: -(1 + len(frames) // 150)][::-1]  # of a long run every so many, the last one always
+        show.encode_gif(frames, folder / "progress.gif", limit=5_000_000)
 
 
 def _pictures(found, wanted):

@@ -12,8 +12,6 @@ from .worlds import WORLDS, Part, World, distort, make_world
 
 DATASETS = choices("dataset")
 
-__all__ = ["load", "DATASETS", "WORLDS", "DataUnavailable", "Part", "World", "distort"]
-
 
 @functools.lru_cache(maxsize=2)
 def _raw(dataset):
@@ -24,8 +22,14 @@ def _raw(dataset):
 
 
 @functools.lru_cache(maxsize=4)
-def _world(dataset, world, replica, device):
-    raw, source = _raw(dataset)
+def _world(dataset, world, replica, device, fallback):
+    try:
+        raw, source = _raw(dataset)
+    except DataUnavailable as reason:
+        if not fallback:
+            raise
+        warnings.warn(f"NOT {dataset}: glyphs drawn from fonts stand in for it. {reason}", stacklevel=3)
+        dataset, (raw, source) = fallback, _raw(fallback)
     return make_world(dataset, world, raw, source, replica, device)
 
 
@@ -42,10 +46,4 @@ def load(dataset="mnist", world="clean28", replica=False, device="cpu", fallback
     fallback = fallback or os.environ.get("STN_FALLBACK") or None
     if fallback:
         one_of("fallback", fallback, ("glyphs",))
-    try:
-        return _world(dataset, world, replica, str(device))
-    except DataUnavailable as reason:
-        if not fallback:
-            raise
-        warnings.warn(f"NOT {dataset}: glyphs drawn from fonts stand in for it. {reason}", stacklevel=2)
-        return _world("glyphs", world, replica, str(device))
+    return _world(dataset, world, replica, str(device), fallback)

@@ -100,7 +100,7 @@ def _from_mirrors(dataset):
 
     try:
         mirrors = getattr(torchvision().datasets, FOLDER[dataset]).mirrors
-    except ImportError as error:
+    except Exception as error:  # whatever a torchvision that does not fit its torch raises
         raise DataUnavailable(f"torchvision cannot be imported: {error}") from None
     reasons = []
     for mirror in mirrors:

@@ -11,7 +11,7 @@ def check_top1_from(top1_from):
     for classes, right, total in ((10, 9836, 10_000), (10, 0, 100), (3, 2, 8), (200, 840, 1000)):
         accuracy = 1 - 2 * (total - right) / total / classes
         got, wanted = top1_from(accuracy, classes), right / total
-        assert abs(got - (1 - 5 * (1 - accuracy))) > 1e-9 or classes == 10, "A tenth of ten classes: use `classes`."
+        assert abs(got - (1 - 5 * (1 - accuracy))) > 1e-9 or classes == 10, "The 5 holds for ten classes: use `classes / 2`."
         assert abs(got - (1 - classes * (1 - accuracy))) > 1e-9 or right == total, "Each error is counted in two classes."
         assert abs(got - wanted) < 1e-9, f"{total - right} errors of {total}, {classes} classes: {wanted}, not {got:.4f}."
 
@@ -31,6 +31,8 @@ def check_recall_and_precision(recall_and_precision):
         assert torch.allclose(got.float(), right), f"{name} should be {right.tolist()}, not {got.tolist()}."
     empty = recall_and_precision(torch.tensor([[3, 0], [2, 0]]))[1]
     assert empty[1] == 0, "A class that is never answered: precision 0, not 1 and not nan."
+    absent = recall_and_precision(torch.tensor([[3, 1], [0, 0]]))[0]
+    assert absent[1] == 0, "A class that is never there: recall 0, not nan."
 
 
 @checker

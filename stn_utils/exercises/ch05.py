@@ -8,11 +8,11 @@ from . import checker, expect_shape, hunter
 
 
 @checker
-def check_coordinates(coordinates):
-    """coordinates(height, width) -> (2, height, width), x then y, from -1 to 1."""
+def check_channels(channels):
+    """channels(height, width) -> (2, height, width), x then y, from -1 to 1."""
     for height, width in ((3, 3), (5, 9), (4, 2)):
-        got = coordinates(height, width)
-        expect_shape(got, (2, height, width), f"coordinates({height}, {width})")
+        got = channels(height, width)
+        expect_shape(got, (2, height, width), f"channels({height}, {width})")
         wanted = reference(height, width)
         assert not torch.allclose(got.float(), wanted.flip(0)) or height == width, "x comes first, then y."
         inside = got.abs().max() < 0.999

@@ -9,11 +9,6 @@ from .nets import Net, Normalize, StandStill, classifier_net, dense_net, localiz
 from .reinforced import Policy, ReinforcedNet, ReinforcedTransformer
 from .sequential import RECURRENCES, SequentialTransformer
 
-__all__ = [
-    "Net", "Normalize", "Policy", "ReinforcedNet", "ReinforcedTransformer", "SequentialTransformer", "StandStill", "build",
-    "classifier_net", "count_parameters", "dense_net", "localization_net",
-]  # fmt: skip
-
 
 def build(experiment, spec):
     """Build the network of an Experiment for the images that `spec` (a World's) describes.

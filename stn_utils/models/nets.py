@@ -8,18 +8,18 @@ from ..layers import start_at_identity
 from ..warp import FAMILIES, identity, make_grid, sample
 
 
-def _after_two_convs(size, first, second):
+def after_two_convs(size, first, second):
     """Side of a map after conv `first`, pool 2, conv `second`, pool 2, none of them padded."""
     return ((size - first + 1) // 2 - second + 1) // 2
 
 
 def localization_net(channels, size, conv=nn.Conv2d, slope=0.0, family="affine"):
-    """The PyTorch tutorial's localization net for square images: (B, channels, size, size) -> (B, 6).
+    """The PyTorch tutorial's localization net for square images: (B, channels, size, size) -> (B, 6), affine, or (B, n).
 
     conv: the convolution to use. slope: that of the activation below 0; 0 is the tutorial's ReLU. family: of
-    `warp.FAMILIES`, which says how many numbers come out.
+    `warp.FAMILIES`, which says n.
     """
-    side = _after_two_convs(size, 7, 5)
+    side = after_two_convs(size, 7, 5)
 
     def activation():
         return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
@@ -29,7 +29,7 @@ def localization_net(channels, size, conv=nn.Conv2d, slope=0.0, family="affine")
         conv(8, 10, 5), nn.MaxPool2d(2), activation(),
         nn.Flatten(),
         nn.Linear(10 * side * side, 32), activation(),
-        start_at_identity(nn.Linear(32, len(FAMILIES[family][0])), family),
+        start_at_identity(nn.Linear(32, len(FAMILIES[family].identity)), family),
     )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def classifier_net(channels, size, classes, conv=nn.Conv2d, width=1.0):
 
     conv: the convolution to use. width: times as many channels and hidden units as the tutorial has.
     """
-    side = _after_two_convs(size, 5, 5)
+    side = after_two_convs(size, 5, 5)
     first, second, hidden = (max(1, round(width * count)) for count in (10, 20, 50))
     return nn.Sequential(
         conv(channels, first, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
@@ -116,7 +116,7 @@ class Net(nn.Module):
         return self.transformer.looks(self.before(x))
 
     def notes(self, x):
-        """What else is worth a number an epoch: {name: float}."""
+        """What else is worth a number an epoch: {name: tensor}."""
         return {}
 
     def picture(self, x, theta=None):

@@ -1,31 +1,28 @@
 """A transformer that chooses its warp move by move, and learns the choice from rewards, not through the sampler."""
 
-import contextlib
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..actions import matrices
-from ..experiment import one_of
+from ..experiment import choices, one_of
 from ..layers import Transformer
 from ..warp import compose, identity
-from .nets import Net
+from .nets import Net, after_two_convs
 
 CLIP = 2.0  # largest reward of one move, in units of the classification loss
 VALUE_WEIGHT = 0.5  # of the critic's loss
-POLICIES = ("learned", "identity", "random")
 
 
 class Policy(nn.Module):
-    """Choose among moves: image (B, C, side, side) and the last move -> logits (B, K) and the critic's value (B,).
+    """Choose among moves: image (B, C, side, side), last move (B, K) and state -> logits (B, K), value (B,) and state.
 
     Two convolutions and an LSTM cell, whose state is carried through an episode. All moves are equally likely at the start.
     """
 
     def __init__(self, channels, side, count, conv=nn.Conv2d, hidden=64):
         super().__init__()
-        left = ((side - 4) // 2 - 4) // 2
+        left = after_two_convs(side, 5, 5)
         self.features = nn.Sequential(
             conv(channels, 8, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
             conv(8, 16, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
@@ -54,16 +51,20 @@ class ReinforcedTransformer(Transformer):
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}.")
         self.policy, self.steps = policy, steps
-        self.kind = one_of("policy", kind, POLICIES)
+        self.kind = one_of("policy", kind, choices("policy"))
         self.register_buffer("moves", matrices(actions))
+        self.still = (self.moves == identity()).all(dim=(1, 2)).nonzero()[0].item()  # the number of the move that is none
 
     def _choose(self, logits, generator):
-        if self.kind == "learned":
-            return torch.multinomial(logits.softmax(dim=1), 1)[:, 0] if self.training else logits.argmax(dim=1)
-        if self.kind == "random":
-            return torch.randint(len(self.moves), (len(logits),), generator=generator).to(logits.device)
-        still = (self.moves == identity(1, self.moves.device)).all(dim=(1, 2)).nonzero()[0]
-        return still.expand(len(logits))
+        if self.kind == "identity":
+            return torch.full((len(logits),), self.still, device=logits.device)
+        if self.kind == "random":  # with a generator, on the CPU: the same on every device
+            where = "cpu" if generator else logits.device
+            return torch.randint(len(self.moves), (len(logits),), generator=generator, device=where).to(logits.device)
+        if not self.training:
+            return logits.argmax(dim=1)
+        chances = logits.softmax(dim=1)  # what torch.multinomial draws; that one waits for the device, and fails at nan
+        return (chances / torch.empty_like(chances).exponential_()).argmax(dim=1)
 
     def episode(self, x):
         """Play `steps` moves; returns thetas and views, steps + 1 of each from the untouched one on, and per step
@@ -94,17 +95,6 @@ class ReinforcedTransformer(Transformer):
         return self.episode(x)[1][-1]
 
 
-@contextlib.contextmanager
-def _undisturbed(module):
-    """The module without dropout for a while."""
-    was = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was)
-
-
 def returns(rewards, gamma):
     """Discounted sums of rewards (T, B) from each step to the end (T, B)."""
     total, found = torch.zeros_like(rewards[0]), []
@@ -115,7 +105,9 @@ def returns(rewards, gamma):
 
 
 def policy_loss(logits, chosen, advantages):
-    """-mean of log pi(move) * advantage over steps and images: its gradient is REINFORCE's. All lists or tensors (T, B).
+    """-mean of log pi(move) * advantage over steps and images: its gradient is REINFORCE's.
+
+    logits: T tensors (B, K); chosen: T tensors (B,), the moves drawn; advantages: (T, B), taken as numbers.
 
     Source: Williams 1992.
     """
@@ -146,8 +138,13 @@ class ReinforcedNet(Net):
 
     def _losses(self, views, y):
         """The classification loss of every view (T + 1, B), dropout off."""
-        with torch.no_grad(), _undisturbed(self.classifier):
-            return torch.stack([F.cross_entropy(self.classifier(self.after(v)), y, reduction="none") for v in views])
+        was = self.classifier.training
+        self.classifier.eval()
+        try:
+            with torch.no_grad():
+                return torch.stack([F.cross_entropy(self.classifier(self.after(v)), y, reduction="none") for v in views])
+        finally:
+            self.classifier.train(was)
 
     def loss(self, x, y):
         _, views, logits, values, chosen = self.transformer.episode(self.before(x))
@@ -168,7 +165,7 @@ class ReinforcedNet(Net):
             return {}
         *_, logits, _, chosen = self.transformer.episode(self.before(x))
         shares = F.one_hot(torch.stack(chosen).flatten(), len(self.transformer.moves)).float().mean(dim=0)
-        return {"entropy": entropy(logits).item(), **{f"move_{i}": share for i, share in enumerate(shares.tolist())}}
+        return {"entropy": entropy(logits), **{f"move_{i}": share for i, share in enumerate(shares)}}
 
     @torch.no_grad()
     def oracle(self, x, y):

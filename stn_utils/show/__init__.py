@@ -2,11 +2,4 @@
 
 from .figures import bands, before_after, confusion, curves, draw_grid, draw_window, images, looks, mistakes, save, seeds
 from .sheets import data_uri, encode, encode_gif, episode, epoch_label, filmstrip, frames, gif, moving, places, stack
-from .style import DIGITS_SHOWN, FAINT, INK, OTHER, PAPER, THIRD, WIDTH, WINDOW, shown
-
-__all__ = [
-    "DIGITS_SHOWN", "FAINT", "INK", "OTHER", "PAPER", "THIRD", "WIDTH", "WINDOW",
-    "bands", "before_after", "confusion", "curves", "data_uri", "draw_grid", "draw_window", "encode", "encode_gif",
-    "episode", "epoch_label", "filmstrip", "frames", "gif", "images", "looks", "mistakes", "moving", "places", "save", "seeds",
-    "shown", "stack",
-]  # fmt: skip
+from .style import BESIDE, DIGITS_SHOWN, FAINT, INK, OTHER, PAPER, THIRD, WIDTH, WINDOW, shown

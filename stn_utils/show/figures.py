@@ -8,7 +8,7 @@ from ..data import load
 from ..diagnose import collapse_epoch
 from ..metrics import interval
 from ..warp import corners, make_grid
-from .style import DIGITS_SHOWN, FAINT, INK, WIDTH, WINDOW, plane, shown
+from .style import BESIDE, DIGITS_SHOWN, FAINT, INK, WIDTH, WINDOW, plane, shown
 
 
 def _picture(ax, image, title=None, low=None, high=None, show_range=False):
@@ -64,7 +64,9 @@ def looks(x, theta, x_warped, titles=None, suptitle=None, grid=(6, 6)):
     count = len(x)
     side = WIDTH / max(count, 5)
     height, width = x.shape[-2:]
-    beyond = (corners(theta).abs().max().item() - 1) / 2 + 0.03  # of the image; a window may reach beyond it
+    beyond = (
+        corners(theta).nan_to_num(0, 9, -9).abs().max().item() - 1
+    ) / 2 + 0.03  # of the image; a window may reach beyond it
     rim = max(height, width) * min(max(beyond, 0.05), 0.5)
     figure, axes = plt.subplots(3, count, figsize=(side * count, 3 * side + 0.3), squeeze=False)
     for i in range(count):
@@ -105,10 +107,6 @@ def _epochs(ax):
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _legend_beside(ax):
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # never on the curves
-
-
 def curves(runs, name="top1", title=None):
     """History of several Runs {label: Run}: `top1`, `loss`, or any other entry, over epochs."""
     _, ax = plt.subplots(figsize=(WIDTH, 3))
@@ -119,7 +117,7 @@ def curves(runs, name="top1", title=None):
         ax.set_ylabel(heading)
     _epochs(ax)
     ax.set_title(title or next(iter(runs.values())).title)
-    _legend_beside(ax)
+    ax.legend(**BESIDE)
     plt.show()
 
 
@@ -162,7 +160,7 @@ def bands(records, rows, name="top1", low=None, high=None, title=None):
     if title:
         ax.set_title(title)
     if ax.lines:
-        _legend_beside(ax)
+        ax.legend(**BESIDE)
     plt.show()
 
 
@@ -172,15 +170,19 @@ def _tested(run):
     return run.test
 
 
-def mistakes(run, count=DIGITS_SHOWN):
-    """The first test images that a Run gets wrong, before and after its warp; titles: true class → answer."""
+def mistakes(run, count=DIGITS_SHOWN, names=None):
+    """The first test images that a Run gets wrong, before and after its warp; titles: true class → answer.
+
+    names: of the classes; default their numbers.
+    """
     predictions, experiment, model = _tested(run)["predictions"], run.experiment, run.model()
     part = load(experiment.dataset, experiment.world, experiment.replica).test
     wrong = (predictions != part.labels).nonzero()[:count, 0]
     if not len(wrong):
         raise ValueError(f"{run.title}: all answers are right, there is no mistake to show.")
     x, y = part.batch(wrong)
-    titles = [f"{true} → {answer}" for true, answer in zip(y.tolist(), predictions[wrong].tolist())]
+    pairs = zip(y.tolist(), predictions[wrong].tolist())
+    titles = [f"{names[true]} →\n{names[answer]}" if names else f"{true} → {answer}" for true, answer in pairs]
     heading = f"{run.title}, {experiment.model}: true → answered"
     with torch.no_grad():
         thetas, views = model.looks(x), model.picture(x)

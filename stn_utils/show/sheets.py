@@ -13,7 +13,6 @@ from ..warp import corners, identity
 from .style import DIGITS_SHOWN, FAINT, INK, PAPER, WINDOW, plane, shown
 
 TILE, GAP, LEFT, TOP = 74, 6, 78, 30  # pixels
-RIM = 22  # pixels of faint paper round an input at double size: a window may reach beyond the image
 
 
 def _font(size, bold=False):
@@ -24,11 +23,22 @@ def _font(size, bold=False):
     return ImageFont.truetype(font_manager.findfont(name), size)
 
 
-def _tile(image, theta=None):
+def _rim(thetas):
+    """Pixels of faint paper round the inputs, at double size, so that nearly all windows (N, 2, 3) are seen whole."""
+    reach = corners(thetas).abs().amax(dim=(1, 2)).nan_to_num(9, 9).quantile(0.95).clamp(1.15, 1.7).item()
+    return round(TILE - (TILE - 8) / reach)  # 8: for the line and the dot
+
+
+def _rim_of(runs):
+    """The rim that serves all epochs of a Run, or of several {title: Run}."""
+    probes = [shown(run, 1)[0] for run in (runs.values() if isinstance(runs, dict) else [runs])]
+    return _rim(torch.cat([probe["thetas"].flatten(0, 1) for probe in probes]))
+
+
+def _tile(image, theta=None, rim=0):
     """uint8 (C, H, W) -> a square PIL tile at double size; with theta (2, 3), its window drawn on it, in a rim."""
     from PIL import Image, ImageDraw
 
-    rim = 0 if theta is None else RIM
     side = 2 * TILE - 2 * rim
     tile = Image.new("RGB", (2 * TILE, 2 * TILE), FAINT)
     picture = Image.fromarray(plane(image)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
@@ -41,13 +51,13 @@ def _tile(image, theta=None):
     return tile
 
 
-def _tile_row(pictures, thetas=None):
+def _tile_row(pictures, thetas=None, rim=0):
     """A row of tiles, drawn at double size and reduced, so that lines are smooth."""
     from PIL import Image
 
     row = Image.new("RGB", (2 * len(pictures) * (TILE + GAP), 2 * TILE), PAPER)
     for i, picture in enumerate(pictures):
-        row.paste(_tile(picture, None if thetas is None else thetas[i]), (2 * i * (TILE + GAP), 0))
+        row.paste(_tile(picture, None if thetas is None else thetas[i], rim), (2 * i * (TILE + GAP), 0))
     return row.resize((row.width // 2, row.height // 2), Image.Resampling.LANCZOS)
 
 
@@ -89,12 +99,14 @@ def frames(runs, count=None):
 
     runs: a Run, or {title: Run} for several side by side. count: digits of each, default ten in all.
     """
+    rim = _rim_of(runs)
 
     def draw(run, count, title):
         probe, chosen = shown(run, count)
         pictures = []
         for epoch, (thetas, warped) in enumerate(zip(probe["thetas"], probe["warped"])):
-            rows = [("input", _tile_row(probe["images"][chosen], thetas[chosen])), ("warped", _tile_row(warped[chosen]))]
+            inputs = _tile_row(probe["images"][chosen], thetas[chosen], rim)
+            rows = [("input", inputs), ("warped", _tile_row(warped[chosen]))]
             pictures.append(_sheet(rows, epoch_label(run, epoch, title)))
         return pictures
 
@@ -103,11 +115,12 @@ def frames(runs, count=None):
 
 def filmstrip(runs, count=None, rows=5):
     """One still picture (PIL): the inputs, then their warp at up to `rows` epochs from first to last; as in `frames`."""
+    rim = _rim_of(runs)
 
     def draw(run, count, title):
         probe, chosen = shown(run, count)
         epochs = sorted({round(i * run.epochs / (rows - 1)) for i in range(rows)})
-        strip = [("input", _tile_row(probe["images"][chosen], probe["thetas"][-1][chosen]))]
+        strip = [("input", _tile_row(probe["images"][chosen], probe["thetas"][-1][chosen], rim))]
         strip += [(f"epoch {e}", _tile_row(probe["warped"][e][chosen])) for e in epochs]
         note = "" if title else f"   warped pictures over {run.epochs} epochs; the window is the last epoch's"
         return [_sheet(strip, (title or run.title) + note)]
@@ -210,17 +223,22 @@ def gif(runs, path, count=None, limit=250_000):
     moving(frames(runs, count), path, filmstrip(runs, count), alt, limit=limit)
 
 
-def episode(run, count=DIGITS_SHOWN):
-    """One picture (PIL) per look of a trained network, from the untouched images on: the window so far, and what it shows."""
+def episode(run, count=DIGITS_SHOWN, step="look"):
+    """One picture (PIL) per look of a trained network, from the untouched images on: the window so far, and what it shows.
+
+    step: what the headings call a look; a policy makes moves.
+    """
     probe, chosen = shown(run, count)
     images = probe["images"][chosen]
     x = images.float() / 255
     model, pictures = run.model(), []
     with torch.no_grad():
-        for number, theta in enumerate([identity(len(x)), *model.looks(x)]):
+        thetas = [identity(len(x)), *model.looks(x)]
+        for number, theta in enumerate(thetas):
             views = (255 * model.picture(x, theta).clamp(0, 1)).round().to(torch.uint8)
-            rows = [("input", _tile_row(images, theta)), ("warped", _tile_row(views))]
-            pictures.append(_sheet(rows, f"{run.title}   {f'after look {number}' if number else 'before the first look'}"))
+            rows = [("input", _tile_row(images, theta, _rim(torch.cat(thetas)))), ("warped", _tile_row(views))]
+            heading = f"after {step} {number}" if number else f"before the first {step}"
+            pictures.append(_sheet(rows, f"{run.title}   {heading}"))
     return pictures
 
 

@@ -7,6 +7,7 @@ INK, PAPER, FAINT = "#1f2933", "#ffffff", "#c5cdd5"
 WINDOW, OTHER, THIRD = "#e8590c", "#1c7ed6", "#2b8a3e"  # the transformer's window and curve; the baseline; the rest
 WIDTH = 9  # inches, every figure
 DIGITS_SHOWN = 10
+BESIDE = dict(loc="center left", bbox_to_anchor=(1, 0.5))  # a legend's place: never on the curves
 
 plt.rcParams.update({
     "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "figure.dpi": 90, "figure.titlesize": 11,

@@ -5,8 +5,3 @@ from .plan import FOLDER, Study, load, plans
 from .records import append, pack, to_record, unpack
 from .runner import run_missing
 from .table import COLUMNS, collapse, table
-
-__all__ = [
-    "COLUMNS", "FOLDER", "Study", "append", "collapse", "difference", "load", "pack", "paired", "plans", "run_missing", "table",
-    "to_record", "unpack",
-]  # fmt: skip

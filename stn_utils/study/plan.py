@@ -9,11 +9,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..experiment import Experiment, check_field, explain, one_of
+from .table import COLUMNS, MEASURES
 
 FOLDER = Path(__file__).parents[2] / "assets" / "studies"
-Column = Literal[
-    "top1", "lowest", "oracle", "parameters", "collapsed", "ever_thrown", "alive_top1", "det", "zoomed_out", "outside"
-]
 
 
 class Study(BaseModel):
@@ -31,8 +29,8 @@ class Study(BaseModel):
     cost: str
     seeds: int = Field(ge=1)
     first_seed: int = Field(1000, ge=0)  # seeds below are for looking around; a study's are fresh
-    measure: Literal["test_top1", "collapsed", "det", "outside"] = "test_top1"
-    columns: list[Column] = ["top1", "lowest", "parameters"]
+    measure: Literal[tuple(MEASURES)] = "test_top1"
+    columns: list[Literal[tuple(COLUMNS)]] = ["top1", "lowest", "parameters"]
     contrasts: list[tuple[str, str]] = []
     rows: dict[str, Experiment] = Field(min_length=1)
     own_seeds: dict[str, Annotated[int, Field(ge=1)]] = {}
@@ -79,11 +77,14 @@ class Study(BaseModel):
 
         share: (rank, ranks), only every ranks-th pair of the plan, from rank on, whatever is done already.
         """
+        rank, ranks = share
+        if not 0 <= rank < ranks:
+            raise ValueError(f"rank {rank} of {ranks}: ranks count from 0, in a SLURM array --array=0-{ranks - 1}.")
         rows = [one_of("row", row, list(self.rows)) for row in rows or self.rows]
         done = {(record["row"], record["seed"]) for record in self.records()}
         count = {row: seeds or self.own_seeds.get(row, self.seeds) for row in rows}
         wanted = [(row, self.first_seed + i) for i in range(max(count.values())) for row in rows if i < count[row]]
-        return [pair for pair in wanted[share[0] :: share[1]] if pair not in done]
+        return [pair for pair in wanted[rank::ranks] if pair not in done]
 
 
 def plans(folder=FOLDER):

@@ -1,7 +1,6 @@
 """Run what a study still lacks. Several runners can share one study: no row is run twice, no line is lost."""
 
 import multiprocessing
-import os
 import shutil
 import sys
 
@@ -24,7 +23,7 @@ def run_missing(study, rows=None, seeds=None, device=None, jobs=1, share=(0, 1))
     wanted = study.missing(rows, seeds, share)
     with tqdm(total=len(wanted), desc=study.name, unit="run", file=sys.stdout, disable=not sys.stdout.isatty()) as bar:
         if jobs > 1 and len(wanted) > 1:
-            _run_beside((study, rows, seeds, device), min(jobs, len(wanted)), share, bar)
+            _run_beside(study, wanted, device, min(jobs, len(wanted)), bar)
             return
         for row, seed in wanted:
             if not _run_one(study, row, seed, device):
@@ -41,7 +40,7 @@ def _run_one(study, row, seed, device):
             if (row, seed) not in study.missing([row], seed - study.first_seed + 1):
                 return True
             experiment = study.rows[row].but(seed=seed)
-            world = data.load(experiment.dataset, experiment.world, experiment.replica)
+            world = data.load(experiment.dataset, experiment.world, experiment.replica, train.pick_device(device))
             if world.dataset != experiment.dataset:
                 raise ValueError(f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it: no record is made.")
             if _is_stale(folder, experiment):
@@ -69,23 +68,23 @@ def _is_stale(folder, experiment):
         return True
 
 
-def _work(threads, arguments, share):
+def _work(threads, study, wanted, device):
     torch.set_num_threads(threads)
-    run_missing(*arguments, share=share)
+    all(_run_one(study, *pair, device) for pair in wanted)  # ends at one that was interrupted
 
 
-def _run_beside(arguments, jobs, share, bar):
+def _run_beside(study, wanted, device, jobs, bar):
     """Start runners as processes of their own, and watch the records grow."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, torch.get_num_threads() // jobs)
     start = multiprocessing.get_context("spawn").Process
-    runners = [start(target=_work, args=(threads, arguments, share)) for _ in range(jobs)]
+    runners = [start(target=_work, args=(threads, study, wanted, device)) for _ in range(jobs)]
     for runner in runners:
         runner.start()
     try:
-        while any(runner.is_alive() for runner in runners):
-            runners[0].join(1) if runners[0].is_alive() else runners[-1].join(1)
-            study, rows, seeds, _ = arguments
-            bar.update(bar.total - len(study.missing(rows, seeds, share)) - bar.n)
+        while alive := [runner for runner in runners if runner.is_alive()]:
+            alive[0].join(10)
+            done = {(record["row"], record["seed"]) for record in study.lines()}
+            bar.update(len(done.intersection(wanted)) - bar.n)
     except KeyboardInterrupt:  # it reaches the runners too: they end by themselves
         pass
     for runner in runners:

@@ -4,6 +4,8 @@ import math
 import textwrap
 
 from .. import diagnose, metrics
+from ..train import ORACLE_IMAGES
+from .records import unpack
 
 
 def collapse(record):
@@ -17,6 +19,12 @@ def _top1(record):
 
 def _oracle(record):
     return 100 * record["result"].get("oracle_top1", float("nan"))
+
+
+def _beside_oracle(record):
+    """Top-1 of the row itself on the images that its oracle was asked for."""
+    asked = "oracle_top1" in record["result"]
+    return 100 * unpack(record["result"]["correct"])[:ORACLE_IMAGES].mean() if asked else float("nan")
 
 
 def _last(name):
@@ -67,7 +75,8 @@ def _alive(column):
 
 COLUMNS = {  # heading, alignment and width, text of a row's records; "alive" leaves the collapsed runs out
     "top1": ("test top-1, %", "<15", _mean(_top1)),
-    "oracle": ("  oracle, %", "<17", _mean(_oracle)),
+    "beside_oracle": ("on oracle's images", "<20", _mean(_beside_oracle)),
+    "oracle": ("oracle, %", "<15", _mean(_oracle)),
     "lowest": ("lowest", ">7", lambda records: f"{min(map(_top1, records)):.2f}"),
     "parameters": ("parameters", ">12", lambda records: f"{records[0]['result']['parameters']:,}"),
     "collapsed": ("collapsed", "<17", _rate(collapse)),
