@@ -225,3 +225,11 @@ def test_a_contrast_of_rates_all_alike_has_p_1(tmp_path):
         for seed in (1000, 1001):
             append(plan.path, made_up(row, seed, 0.9, **looks([0.1, 0.1], [1.0, 1.0])))
     assert line_of(table(plan), "stn minus") == "stn minus cnn: +0.0 ± 0.0 points, 2 paired seeds, p 1.0000"
+
+
+def test_no_two_columns_touch(tmp_path):
+    plan = studies.load("tiny", write_plan(tmp_path, columns=["lowest", "collapsed", "parameters", "top1"], contrasts=[]))
+    append(plan.path, made_up("stn", 1000, 0.5, **looks([0.1], [1.0])))
+    heading, line, *_ = table(plan).splitlines()
+    assert re.search(r"lowest {2,}collapsed {2,}parameters {2,}test top-1", heading)
+    assert re.search(r"50\.00 {2,}0/1 .*%\) {2,}[\d,]+ {2,}50\.00", line)

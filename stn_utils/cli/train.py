@@ -84,8 +84,7 @@ def _fields(arguments):
 
 def run(arguments):
     """Train, or go on, and write the folder."""
-    fields = _fields(arguments)
-    name = arguments.name
+    fields, name = _fields(arguments), arguments.name  # in this order: the file may say the name
     if arguments.resume and name and any(path.exists() for path in Run.files(Path(arguments.runs) / name)):
         there = Run.load(Path(arguments.runs) / name).experiment
         experiment = there.but(**fields)

@@ -98,10 +98,13 @@ def table(study):
         by_row[record["row"]][record["seed"]] = record
     width = max(map(len, by_row)) + 2
     columns = [COLUMNS[name] for name in study.columns]
-    lines = [f"{'row':<{width}}seeds  " + "".join(f"{heading:{wide}}" for heading, wide, _ in columns)]
+    wides = [wide for _, wide, _ in columns]
+    gaps = ["  " * (wide[0] + after[0] == "><") for wide, after in zip(wides, wides[1:])] + [""]  # else they would touch
+    lines = [f"{'row':<{width}}seeds  " + "".join(f"{name:{wide}}{gap}" for (name, wide, _), gap in zip(columns, gaps))]
     for row, records in by_row.items():
-        cells = [f"{show(list(records.values())):{wide}}" for _, wide, show in columns] if records else ["no run yet"]
-        lines.append(f"{row:<{width}}{len(records):>5}  " + "".join(cells))
+        found = list(records.values())
+        cells = [f"{show(found):{wide}}{gap}" for (_, wide, show), gap in zip(columns, gaps)] if found else ["no run yet"]
+        lines.append(f"{row:<{width}}{len(found):>5}  " + "".join(cells))
     return "\n".join(line.rstrip() for line in lines + _contrasts(study, by_row) + _collapses(by_row) + _left_out(study))
 
 
