@@ -80,6 +80,11 @@ class Run:
         finally:
             part.unlink(missing_ok=True)
 
+    @classmethod
+    def lies_in(cls, folder):
+        """Whether a Run was saved in the folder, whole or damaged."""
+        return any(path.exists() for path in cls.files(folder))
+
     @staticmethod
     def files(folder):
         """Where a Run lies in a folder: the last one saved, and the one before it."""

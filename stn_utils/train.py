@@ -81,8 +81,7 @@ def _choose_probes(world):
     """The first images of each class, in class order."""
     part = world.val or world.test
     index = torch.cat([(part.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in range(world.classes)])
-    chosen = {"images": part.images, "labels": part.labels, "poses": part.poses}
-    probe = {name: value[index].cpu() for name, value in chosen.items()}
+    probe = {name: getattr(part, name)[index].cpu() for name in ("images", "labels", "poses")}
     return {**probe, "thetas": None, "warped": None}
 
 
@@ -147,7 +146,7 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
     device = pick_device(device)
     world = load(experiment.dataset, experiment.world, experiment.replica, device)
     part = world.train.first(experiment.n_train)
-    resuming = folder and any(path.exists() for path in Run.files(folder))
+    resuming = folder and Run.lies_in(folder)
     here = provenance(device, world)
     run = (
         _go_on(experiment, folder) if resuming else Run(experiment, world.title, world.spec, here, probe=_choose_probes(world))

@@ -10,6 +10,7 @@ from tiny_run import fitted
 from tiny_study import write_plan
 from tiny_world import tiny_load
 
+import stn_utils.data
 from stn_utils import study, train
 from stn_utils.experiment import Experiment
 
@@ -63,3 +64,10 @@ def displayed(monkeypatch):
     shown = []
     monkeypatch.setattr(IPython.display, "display", shown.append)
     return shown
+
+
+@pytest.fixture
+def tiny_data(monkeypatch):
+    """A world of few glyphs for all that loads one."""
+    monkeypatch.setattr(train, "load", tiny_load)
+    monkeypatch.setattr(stn_utils.data, "load", tiny_load)

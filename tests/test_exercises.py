@@ -225,6 +225,7 @@ WRONG = {
         lambda counts: scores_of(counts)[::-1], scores_after_writing,
         lambda counts: (counts.diagonal() / counts.sum(1), counts.diagonal() / counts.sum(0)),
         lambda counts: (counts.diagonal() / counts.sum(),) * 2,
+        lambda counts: (counts.diagonal() / counts.sum(1), scores_of(counts)[1]),
     ],
     "seeds_needed": [
         lambda s, d: next(n for n in range(2, 10**5) if 1.959964 * s / n**0.5 < d),
@@ -258,6 +259,7 @@ WRONG = {
         lambda z, moves, rewards, gamma=0.98: -(taken(z, moves)[-1] * to_go(rewards, gamma)[-1]).mean(),
         lambda z, moves, rewards, gamma=0.98: -(taken(z, moves) * to_go(rewards, 1.0)).mean(),
         lambda z, moves, rewards, gamma=0.98: -(torch.stack(z).log_softmax(2).amax(2) * to_go(rewards, gamma)).mean(),
+        lambda z, moves, rewards, gamma=0.98: -(taken(z, moves) * to_go(rewards, gamma)).mean(1).sum(),
     ],
     "my_moves": [
         without_partner,

@@ -6,40 +6,52 @@ import pytest
 
 from stn_utils.experiment import BELONGS, Experiment, budget, check_field, choices, explain, one_of
 
+FIELDS = [  # a wrong name, and the nearest
+    ("paddding", "padding"), ("giveup", "give_up"), ("coordconf", "coordconv"), ("activations", "activation"),
+    ("widht", "width"), ("action", "actions"), ("step", "steps"),
+]  # fmt: skip
+VALUES = [  # a field, a wrong name in it, and the nearest
+    ("dataset", "fashion", "fashion-mnist"),
+    ("world", "rotated", "rotated28"),
+    ("model", "stn", "stnet"),
+    ("normalize", "befor", "before"),
+    ("normalize", "localisation", "localization"),
+    ("padding", "reflect", "reflection"),
+    ("optimizer", "Adam", "adam"),
+    ("coordconv", "localisation", "localization"),
+    ("coordconv", "clasifier", "classifier"),
+    ("activation", "leaky_relu", "leaky-relu"),
+    ("actions", "shift-zoom", "shifts-zooms"),
+    ("policy", "learn", "learned"),
+    ("recurrence", "correct", "corrected"),
+    ("classifier", "fnc", "fcn"),
+    ("family", "rotations", "rotation"),
+    ("model", "reinforce", "reinforced"),
+]
+
+
+@pytest.mark.parametrize("wrong, near", FIELDS)
+def test_an_unknown_field_raises_and_names_the_nearest(wrong, near):
+    with pytest.raises(ValueError, match=rf"unknown field '{wrong}'\. Did you mean '{near}'\?"):
+        Experiment(**{wrong: 3})
+
+
+@pytest.mark.parametrize("field, wrong, near", VALUES)
+def test_an_unknown_name_in_a_field_raises_and_names_the_nearest(field, wrong, near):
+    with pytest.raises(ValueError, match=rf"unknown {field} '{wrong}'\. Did you mean '{near}'\?"):
+        Experiment(**{field: wrong})
+
 
 @pytest.mark.parametrize(
     "wrong, named",
     [
-        ({"paddding": "zeros"}, "field 'paddding'. Did you mean 'padding'?"),
         ({"learning": 1}, "unknown field 'learning'"),
-        ({"dataset": "fashion"}, "dataset 'fashion'. Did you mean 'fashion-mnist'?"),
-        ({"world": "rotated"}, "world 'rotated'. Did you mean 'rotated28'?"),
-        ({"model": "stn"}, "model 'stn'. Did you mean 'stnet'?"),
-        ({"normalize": "befor"}, "normalize 'befor'. Did you mean 'before'?"),
-        ({"normalize": "localisation"}, "normalize 'localisation'. Did you mean 'localization'?"),
         ({"world": "cluttered"}, "world 'cluttered'. Did you mean 'cluttered"),
-        ({"giveup": 3}, "field 'giveup'. Did you mean 'give_up'?"),
-        ({"padding": "reflect"}, "padding 'reflect'. Did you mean 'reflection'?"),
-        ({"optimizer": "Adam"}, "optimizer 'Adam'. Did you mean 'adam'?"),
-        ({"coordconf": "both"}, "field 'coordconf'. Did you mean 'coordconv'?"),
-        ({"coordconv": "localisation"}, "coordconv 'localisation'. Did you mean 'localization'?"),
-        ({"coordconv": "clasifier"}, "coordconv 'clasifier'. Did you mean 'classifier'?"),
         ({"coordconv": True}, "unknown coordconv True. Valid: none, localization, classifier, both."),
-        ({"activations": "relu"}, "field 'activations'. Did you mean 'activation'?"),
-        ({"activation": "leaky_relu"}, "activation 'leaky_relu'. Did you mean 'leaky-relu'?"),
         ({"activation": "ReLU"}, "unknown activation 'ReLU'"),
-        ({"widht": 2}, "field 'widht'. Did you mean 'width'?"),
-        ({"action": "all"}, "unknown field 'action'. Did you mean 'actions'?"),
-        ({"actions": "shift-zoom"}, "unknown actions 'shift-zoom'. Did you mean 'shifts-zooms'?"),
-        ({"policy": "learn"}, "unknown policy 'learn'. Did you mean 'learned'?"),
-        ({"recurrence": "correct"}, "unknown recurrence 'correct'. Did you mean 'corrected'?"),
-        ({"classifier": "fnc"}, "unknown classifier 'fnc'. Did you mean 'fcn'?"),
-        ({"family": "rotations"}, "unknown family 'rotations'. Did you mean 'rotation'?"),
-        ({"model": "reinforce"}, "unknown model 'reinforce'. Did you mean 'reinforced'?"),
-        ({"step": 3}, "unknown field 'step'. Did you mean 'steps'?"),
     ],
 )
-def test_unknown_names_raise_and_name_the_nearest(wrong, named):
+def test_what_has_no_one_nearest_is_refused_all_the_same(wrong, named):
     with pytest.raises(ValueError) as error:
         Experiment(**wrong)
     assert named in str(error.value)

@@ -6,14 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_study import strict
+from tiny_study import PLAN, made_up, strict, write_plan
+from tiny_world import tiny_load
 
 from stn_utils import study as studies
+from stn_utils import train
 from stn_utils.diagnose import streak
 from stn_utils.experiment import Experiment
 from stn_utils.models import build
 from stn_utils.run import Run
-from stn_utils.study import pack, to_record, unpack
+from stn_utils.study import append, pack, run_missing, to_record, unpack
 
 SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1], std=[0.3])
 TEST_LABELS = torch.tensor([0, 1, 2, 2])
@@ -87,6 +89,87 @@ def test_unpack_without_a_count_gives_every_image_and_at_most_seven_false_ones_b
     assert found.dtype == bool and len(found) == 8 * math.ceil(count / 8)
     assert (found[:count] == flags).all() and not found[count:].any()
     assert (unpack(pack(flags), count) == flags).all()
+
+
+# ---- the lines ----
+
+
+def test_a_last_line_cut_short_is_passed_over_and_removed_by_the_next_writer(tiny, capsys):
+    append(tiny.path, made_up("stn", 1000))
+    whole = tiny.path.read_bytes()
+    cut = whole + json.dumps(made_up("cnn", 1000))[:40].encode()
+    tiny.path.write_bytes(cut)
+    assert tiny.records() == [made_up("stn", 1000)]
+    assert ("cnn", 1000) in tiny.missing()
+    append(tiny.path, made_up("stn", 1001))
+    assert "cut short" in capsys.readouterr().out
+    assert [record["seed"] for record in tiny.records()] == [1000, 1001]
+    assert tiny.path.read_bytes().startswith(whole)
+
+
+def test_a_record_is_one_line_of_strict_json_even_of_a_run_that_diverged(tiny, tiny_data):
+    run = train.fit(tiny.rows["stn"], "cpu", quiet=True)
+    run.history["val_loss"], run.test["loss"] = [float("nan")], float("inf")
+    append(tiny.path, to_record(tiny, "stn", run, tiny_load().test.labels))
+    lines = tiny.path.read_text().splitlines()
+    record = strict(lines[0])
+    assert len(lines) == 1
+    assert record["history"]["val_loss"] == [None] and record["result"]["test_loss"] is None
+
+
+@pytest.mark.parametrize("cut", [1, 40, -1], ids=["a byte", "some", "all but the end"])
+def test_a_line_cut_short_anywhere_costs_no_other_line(tiny, cut):
+    whole = [made_up("stn", 1000), made_up("cnn", 1000)]
+    for record in whole:
+        append(tiny.path, record)
+    line = (json.dumps(made_up("stn", 1001)) + "\n").encode()
+    tiny.path.write_bytes(tiny.path.read_bytes() + line[:cut])
+    assert tiny.records() == whole
+    append(tiny.path, made_up("stn", 1001))
+    assert tiny.records() == [*whole, made_up("stn", 1001)]
+    assert tiny.path.read_bytes().endswith(line) and tiny.missing() == [("cnn", 1001)]
+
+
+def test_a_file_that_holds_but_half_a_line_is_begun_anew(tiny):
+    tiny.path.write_text('{"study": "ti')
+    assert tiny.records() == [] and len(tiny.missing()) == 4
+    append(tiny.path, made_up("stn", 1000))
+    assert tiny.records() == [made_up("stn", 1000)]
+
+
+def test_a_run_without_an_epoch_makes_a_record_and_a_table_too(tmp_path, tiny_data):
+    study = studies.load("tiny", write_plan(tmp_path, common={**PLAN["common"], "epochs": 0}))
+    run_missing(study, device="cpu")
+    assert [record["history"] for record in study.records()] == [{}] * 4
+    assert "no run yet" not in studies.table(study)
+
+
+def test_a_record_says_whether_and_when_its_run_collapsed(tiny, tiny_data, capsys):
+    run = train.fit(tiny.rows["stn"], "cpu", quiet=True)
+    for outside, epoch in ((0.2, None), (1.0, 1), (float("nan"), 1)):
+        run.history["outside"], run.history["val_top1"] = [outside], [0.1]
+        record = to_record(tiny, "stn", run, tiny_load().test.labels)
+        result = record["result"]
+        assert (result["collapsed"], result["collapse_epoch"]) == (epoch is not None, epoch)
+        assert studies.collapse(strict(json.dumps(record))) == epoch
+
+
+def test_a_record_tells_what_the_run_holds(tiny, tiny_data):
+    run = train.fit(tiny.rows["stn"].but(seed=7), "cpu", quiet=True)
+    labels = tiny_load().test.labels
+    record = to_record(tiny, "stn", run, labels)
+    right = (run.test["predictions"] == labels).numpy()
+    assert (unpack(record["result"]["correct"], len(labels)) == right).all()
+    assert record["result"]["test_top1"] == pytest.approx(right.mean(), abs=1e-6)
+    assert record["result"]["parameters"] == sum(p.numel() for p in run.model().parameters())
+    assert (record["row"], record["seed"], record["experiment"]) == ("stn", 7, run.experiment.model_dump())
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 1000])
+def test_unpack_undoes_pack(count):
+    flags = np.random.default_rng(count).random(count) < 0.5
+    assert (unpack(pack(flags), count) == flags).all()
+    assert len(pack(flags)) <= 4 * (count // 24 + 1)  # a bit an image, in base64
 
 
 # ---- what is shipped ----

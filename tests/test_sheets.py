@@ -124,6 +124,8 @@ def test_an_episode_has_a_picture_before_the_first_look_and_one_a_look_all_of_on
     assert len({picture.tobytes() for picture in pictures}) == count + 1
     after = [f"{run.title}   after look {number}" for number in range(1, count + 1)]
     assert rows[1] == [f"{run.title}   before the first look", *after]
+    show.episode(run, 3, step="move")
+    assert rows[1][count + 1 :] == [heading.replace("look", "move") for heading in rows[1][: count + 1]]
 
 
 @pytest.mark.parametrize("padding", ["background", "zeros", "border"])

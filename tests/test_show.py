@@ -195,6 +195,14 @@ def test_mistakes_are_the_first_wrong_test_images_with_true_class_and_answer_abo
     assert asked == [("glyphs", "translated42", False)]
 
 
+def test_mistakes_are_told_by_the_names_of_the_classes_where_there_are_any(drawn, asked):
+    run, names = fitted(**NETS["stnet"]), [f"class {number}" for number in range(10)]
+    show.mistakes(run, count=3)
+    show.mistakes(run, count=3, names=names)
+    numbers, told = ([ax.get_title() for ax in figure.axes[:3]] for figure in drawn)
+    assert told == [f"class {title[0]} →\nclass {title[-1]}" for title in numbers]
+
+
 def test_mistakes_of_a_transformer_are_the_images_their_windows_and_what_the_classifier_saw(drawn, asked):
     run, places = fitted(**NETS["stnet"]), [3, 17, 41]
     show.mistakes(wrong_at(run, *places))

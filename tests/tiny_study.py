@@ -14,6 +14,7 @@ PLAN = {
     "common": {"dataset": "glyphs", "epochs": 1, "n_train": 64},
     "rows": {"stn": {"model": "stnet"}, "cnn": {"model": "convnet"}},
 }
+PAIRS = [("stn", 1000), ("cnn", 1000), ("stn", 1001), ("cnn", 1001)]
 
 
 def write_plan(folder, **changes):
@@ -42,3 +43,7 @@ def strict(text):
         raise AssertionError(f"{word} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
+
+
+def pairs(study):
+    return [(record["row"], record["seed"]) for record in study.records()]

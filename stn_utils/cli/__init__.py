@@ -86,12 +86,8 @@ def main(argv=None):
             one_of("command", argv[0], tuple(commands))
         arguments, unknown = parser.parse_known_args(argv)
         if unknown:
-            flags = [
-                flag
-                for action in commands.get(argv[0], parser)._actions
-                for flag in action.option_strings
-                if flag.startswith("--")
-            ]
+            actions = commands.get(argv[0], parser)._actions
+            flags = [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
             one_of("flag" if unknown[0].startswith("-") else "argument", unknown[0].split("=")[0], flags)
         return arguments.call(arguments)
     except (ValueError, RuntimeError, DataUnavailable, OSError) as error:

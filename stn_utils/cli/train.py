@@ -85,14 +85,14 @@ def _fields(arguments):
 def run(arguments):
     """Train, or go on, and write the folder."""
     fields, name = _fields(arguments), arguments.name  # in this order: the file may say the name
-    if arguments.resume and name and any(path.exists() for path in Run.files(Path(arguments.runs) / name)):
+    if arguments.resume and name and Run.lies_in(Path(arguments.runs) / name):
         there = Run.load(Path(arguments.runs) / name).experiment
         experiment = there.but(**fields)
     else:
         experiment = Experiment(**fields)
     name = name or f"{experiment.dataset}-{experiment.world}-{experiment.model}-seed{experiment.seed}"
     folder = Path(arguments.runs) / name
-    if any(path.exists() for path in Run.files(folder)) != arguments.resume:
+    if Run.lies_in(folder) != arguments.resume:
         raise ValueError(f"{folder} holds no run to resume." if arguments.resume else
                          f"{folder} holds a run: add --resume to go on from it, or choose another --name.")  # fmt: skip
     board = folder / "tensorboard" if arguments.tensorboard else None

@@ -83,6 +83,19 @@ def _discounts_backwards(surrogate):
     return None
 
 
+def _is_a_sum(surrogate):
+    """A second step without a reward should halve what the first one teaches: the mean is over steps."""
+    logits, reward_of, _ = _cases()
+    moves, slopes = torch.zeros(3, dtype=torch.long), []
+    for steps in (1, 2):
+        z = logits.clone().requires_grad_()
+        rewards = [reward_of[:, 0], torch.zeros(3, dtype=torch.float64)][:steps]
+        slopes += torch.autograd.grad(surrogate([z, logits][:steps], [moves] * steps, rewards, 1.0), z, allow_unused=True)
+    if slopes[0] is not None and slopes[1] is not None and torch.allclose(*slopes):
+        return "two steps should count half each: the mean over steps, not the sum"
+    return None
+
+
 FAULTS = (_ignores_moves, _ignores_early_steps, _is_not_the_gradient, _discounts_backwards)
 
 
@@ -92,7 +105,7 @@ hunt = hunter(FAULTS)  # prints what is wrong with a policy loss: surrogate(logi
 @checker
 def check_surrogate(surrogate):
     """surrogate(logits, chosen, rewards, gamma) -> the loss whose gradient is the policy gradient."""
-    for look in FAULTS:
+    for look in (*FAULTS, _is_a_sum):
         fault = look(surrogate)
         assert fault is None, f"{fault[0].upper()}{fault[1:]}."
 

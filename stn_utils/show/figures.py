@@ -64,9 +64,8 @@ def looks(x, theta, x_warped, titles=None, suptitle=None, grid=(6, 6)):
     count = len(x)
     side = WIDTH / max(count, 5)
     height, width = x.shape[-2:]
-    beyond = (
-        corners(theta).nan_to_num(0, 9, -9).abs().max().item() - 1
-    ) / 2 + 0.03  # of the image; a window may reach beyond it
+    reach = corners(theta).nan_to_num(0, 9, -9).abs().max().item()
+    beyond = (reach - 1) / 2 + 0.03  # of the image; a window may reach beyond it
     rim = max(height, width) * min(max(beyond, 0.05), 0.5)
     figure, axes = plt.subplots(3, count, figsize=(side * count, 3 * side + 0.3), squeeze=False)
     for i in range(count):

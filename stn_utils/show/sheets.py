@@ -234,9 +234,10 @@ def episode(run, count=DIGITS_SHOWN, step="look"):
     model, pictures = run.model(), []
     with torch.no_grad():
         thetas = [identity(len(x)), *model.looks(x)]
+        rim = _rim(torch.cat(thetas))
         for number, theta in enumerate(thetas):
             views = (255 * model.picture(x, theta).clamp(0, 1)).round().to(torch.uint8)
-            rows = [("input", _tile_row(images, theta, _rim(torch.cat(thetas)))), ("warped", _tile_row(views))]
+            rows = [("input", _tile_row(images, theta, rim)), ("warped", _tile_row(views))]
             heading = f"after {step} {number}" if number else f"before the first {step}"
             pictures.append(_sheet(rows, f"{run.title}   {heading}"))
     return pictures
