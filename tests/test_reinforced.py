@@ -30,6 +30,12 @@ def test_two_passes_in_evaluation_agree_and_leave_the_global_random_state_alone(
     assert different == 1 if kind == "identity" else different > 2
 
 
+def test_in_evaluation_the_random_control_draws_anew_for_every_batch():
+    transformer, x = made("random", steps=4).eval(), noise(60, 1, 28, 28)
+    first, second, again = (torch.stack(transformer.episode(part)[4]) for part in (x[:30], x[30:], x[:30]))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+
+
 @pytest.mark.parametrize("kind", ["learned", "random"])
 def test_in_training_draws_differ_and_follow_the_global_random_state(kind):
     transformer, x = made(kind).train(), noise(8, 1, 28, 28)

@@ -16,8 +16,8 @@ def after_two_convs(size, first, second):
 def localization_net(channels, size, conv=nn.Conv2d, slope=0.0, family="affine"):
     """The PyTorch tutorial's localization net for square images: (B, channels, size, size) -> (B, 6), affine, or (B, n).
 
-    conv: the convolution to use. slope: that of the activation below 0; 0 is the tutorial's ReLU. family: of
-    `warp.FAMILIES`, which says n.
+    conv: the convolution to use. slope: below 0, of the two activations after the convolutions; 0 is the tutorial's ReLU.
+    family: of `warp.FAMILIES`, which says n.
     """
     side = after_two_convs(size, 7, 5)
 
@@ -28,7 +28,7 @@ def localization_net(channels, size, conv=nn.Conv2d, slope=0.0, family="affine")
         conv(channels, 8, 7), nn.MaxPool2d(2), activation(),
         conv(8, 10, 5), nn.MaxPool2d(2), activation(),
         nn.Flatten(),
-        nn.Linear(10 * side * side, 32), activation(),
+        nn.Linear(10 * side * side, 32), nn.ReLU(inplace=True),
         start_at_identity(nn.Linear(32, len(FAMILIES[family].identity)), family),
     )  # fmt: skip
 

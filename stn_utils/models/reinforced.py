@@ -42,7 +42,7 @@ class ReinforcedTransformer(Transformer):
 
     actions: [(name, theta), ...], see `actions`. kind: learned asks the policy, in training by drawing from it and else by
     its likeliest move. The others are controls and take no policy: identity never moves; random draws evenly, in
-    evaluation always the same draws.
+    evaluation always the same for the same batch.
     Raises ValueError for steps below 1 and for moves that `actions.matrices` refuses.
     """
 
@@ -73,7 +73,7 @@ class ReinforcedTransformer(Transformer):
         theta, state = identity(len(x), x.device, x.dtype), None
         last_move = x.new_zeros(len(x), len(self.moves))
         thetas, views, logits, values, chosen = [theta], [self.view(x, theta)], [], [], []
-        generator = None if self.training else torch.Generator().manual_seed(0)
+        generator = None if self.training else torch.Generator().manual_seed(int(x.abs().sum()))  # a batch's own
         for _ in range(self.steps):
             logit, value = torch.zeros_like(last_move), None
             if self.policy:
