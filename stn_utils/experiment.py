@@ -58,7 +58,7 @@ class Experiment(BaseModel):
     coordconv: Literal["none", "localization", "classifier", "both"] = Field(
         "none", description="which of its two halves gets CoordConv layers instead of plain convolutions"
     )
-    activation: Literal["relu", "leaky-relu"] = Field("relu", description="after the localization net's convolutions; leaky: 0.01")
+    activation: Literal["relu", "leaky-relu"] = Field("relu", description="after the localization's convolutions; leaky: 0.01")
     width: float = Field(1.0, gt=0, le=16, description="channels and hidden units of the classifier, times this")
     view: int | None = Field(None, ge=16, description="side in pixels of what the classifier sees; default: the world's")
     normalize: Literal["before", "after", "localization", "none"] = Field(
@@ -80,7 +80,7 @@ class Experiment(BaseModel):
     n_train: int | None = Field(None, ge=1, description="training images; default: all")
     fresh: bool = Field(False, description="distort the training images anew every epoch")
     replica: bool = Field(False, description="repeat a seed project: train on train + validation, follow the test set")
-    seed: int = Field(0, ge=0, description="decides weights, order, dropout, fresh pictures and what a policy draws")
+    seed: int = Field(0, ge=0, le=10**12, description="decides weights, order, dropout, fresh pictures and what a policy draws")
 
     @model_validator(mode="before")
     @classmethod

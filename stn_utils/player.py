@@ -65,17 +65,14 @@ def play(runs, count=None):
     from IPython.display import HTML, display
 
     pictures = show.frames(runs, count)
-    display(HTML(player_html(pictures, _labels(pictures), show.filmstrip(runs, count))))
+    labels = [f"epoch {epoch}" for epoch in range(len(pictures))]
+    display(HTML(player_html(pictures, labels, show.filmstrip(runs, count))))
 
 
 def play_widget(runs, count=None):
     """The epoch player as ipywidgets; runs and count as in `show.frames`."""
     pictures = show.frames(runs, count)
-    return player_widget(pictures, _labels(pictures))
-
-
-def _labels(pictures):
-    return [f"epoch {epoch}" for epoch in range(len(pictures))]
+    return player_widget(pictures, [f"epoch {epoch}" for epoch in range(len(pictures))])
 
 
 def _explorer_still(image, theta):
@@ -105,10 +102,7 @@ def explore_widget(image):
     """Sliders for theta over one image (1, H, H) in [0, 1], as ipywidgets: the kernel does the warp."""
     import ipywidgets
 
-    sliders = [
-        ipywidgets.FloatSlider(description=name, min=low, max=high, value=start, step=step)
-        for name, low, high, start, step in SLIDERS
-    ]
+    sliders = [ipywidgets.FloatSlider(description=n, min=a, max=b, value=v, step=s) for n, a, b, v, s in SLIDERS]
     picture, matrix = ipywidgets.Image(format="png", width=560), ipywidgets.HTML()
 
     def update(_=None):

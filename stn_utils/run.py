@@ -1,5 +1,6 @@
 """Run: what came out of an Experiment. Saved whole or not at all, loaded without running any code."""
 
+import io
 import os
 import platform
 import subprocess
@@ -59,24 +60,29 @@ class Run:
         return model.eval()
 
     def right(self):
-        """Which test images it got right (N,); they are the same for all Runs of one dataset, world and replica."""
+        """Which test images it got right (N,). Raises ValueError if other data is here than the Run had."""
         world = load(self.experiment.dataset, self.experiment.world, self.experiment.replica)
+        if world.title != self.title:
+            raise ValueError(f"its test images were those of {self.title}; here are those of {world.title}.")
         return self.test["predictions"] == world.test.labels
 
     def save(self, folder):
         """Write the Run into `folder`; a kill at any moment leaves a whole Run there, this one or the last."""
         last, previous = self.files(folder)
         last.parent.mkdir(parents=True, exist_ok=True)
-        content = {**vars(self), "experiment": self.experiment.model_dump()}
+        content = io.BytesIO()  # torch.save says of a full disk only that a position was unexpected
+        torch.save({**vars(self), "experiment": self.experiment.model_dump()}, content)
         part = last.with_name(f"{last.name}.{os.getpid()}.part")
         try:
             with open(part, "wb") as file:
-                torch.save(content, file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             if last.exists():
                 os.replace(last, previous)  # until the next line, the Run is the one before
             os.replace(part, last)
+        except OSError as error:
+            raise OSError(f"{folder}: the Run could not be saved: {error.strerror or error}.") from error
         finally:
             part.unlink(missing_ok=True)
 

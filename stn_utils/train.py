@@ -98,10 +98,10 @@ def _watch(model, probe, device):
             probe[name] = value if probe[name] is None else torch.cat([probe[name], value])
 
 
-def _go_on(experiment, folder):
+def _go_on(experiment, folder, world):
     """The Run in the folder, if it is this Experiment's; more epochs than it had are welcome."""
     run = Run.load(folder)
-    old, new = run.experiment.model_dump(), experiment.model_dump()
+    old, new = {**run.experiment.model_dump(), "data": run.title}, {**experiment.model_dump(), "data": world.title}
     differ = [f"{k}: {old[k]!r} there, {new[k]!r} here" for k in new if old[k] != new[k] and k != "epochs"]
     if differ or run.epochs > experiment.epochs:
         differ = differ or [f"epochs: {run.epochs} there, {experiment.epochs} here"]
@@ -148,9 +148,10 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
     part = world.train.first(experiment.n_train)
     resuming = folder and Run.lies_in(folder)
     here = provenance(device, world)
-    run = (
-        _go_on(experiment, folder) if resuming else Run(experiment, world.title, world.spec, here, probe=_choose_probes(world))
-    )
+    if resuming:
+        run = _go_on(experiment, folder, world)
+    else:
+        run = Run(experiment, world.title, world.spec, here, probe=_choose_probes(world))
     if not run.finished and here != run.provenance:
         run.provenance = {**here, "began": run.provenance}
     board = Board(tensorboard, run) if tensorboard else None
@@ -166,10 +167,8 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
         else:
             _watch(model, run.probe, device)
             _keep(run, model, optimizer, folder)
-        bar = tqdm(
-            total=experiment.epochs, initial=run.epochs, unit="epoch", file=sys.stdout, leave=False,
-            disable=quiet or not sys.stdout.isatty(),
-        )  # fmt: skip
+        hidden = quiet or not sys.stdout.isatty()
+        bar = tqdm(total=experiment.epochs, initial=run.epochs, unit="epoch", file=sys.stdout, leave=False, disable=hidden)
         try:
             warned = run.collapse_epoch is not None
             while not run.finished:

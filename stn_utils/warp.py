@@ -28,7 +28,7 @@ def affine(angle=0.0, scale=1.0, shift_x=0.0, shift_y=0.0, shear=0.0):
     The sampling window is sheared by x += shear * y, scaled, turned by `angle` DEGREES clockwise on the
     screen, then moved by (shift_x, shift_y), half image widths and heights. What the window shows turns
     the other way: a window turned clockwise shows the picture turned counter-clockwise. scale < 1 zooms in.
-    On images that are not square, turn in pixels instead: see `from_pixels`.
+    On images that are not square a turn also bends: x and y are each in units of their own side.
     """
     numbers = (angle, scale, shift_x, shift_y, shear)
     like = next((n for n in numbers if torch.is_tensor(n) and n.is_floating_point()), torch.zeros(1))
@@ -111,29 +111,6 @@ def compose(first, then):
 def invert(theta):
     """Return theta (B, 2, 3) that undoes `theta`. Raises RuntimeError if the determinant is zero."""
     return torch.linalg.inv(_square(theta))[:, :2]
-
-
-def _pixel_frames(in_size, out_size, like):
-    """Matrices: output pixel index -> normalized, and normalized -> input pixel index."""
-    (hi, wi), (ho, wo) = in_size, out_size
-    to_norm = like.new_tensor([[2 / wo, 0, 1 / wo - 1], [0, 2 / ho, 1 / ho - 1], [0, 0, 1]])
-    to_pixel = like.new_tensor([[wi / 2, 0, (wi - 1) / 2], [0, hi / 2, (hi - 1) / 2], [0, 0, 1]])
-    return to_norm, to_pixel
-
-
-def to_pixels(theta, in_size, out_size):
-    """Turn theta into the matrix (B, 2, 3) from output pixel (column, row) to input pixel (column, row).
-
-    Sizes are (H, W); pixel 0 is the centre of the first pixel, as in OpenCV with WARP_INVERSE_MAP.
-    """
-    to_norm, to_pixel = _pixel_frames(in_size, out_size, theta)
-    return (to_pixel @ _square(theta) @ to_norm)[:, :2]
-
-
-def from_pixels(matrix, in_size, out_size):
-    """Turn a pixel matrix (B, 2, 3), output to input, into theta; the inverse of `to_pixels`."""
-    to_norm, to_pixel = _pixel_frames(in_size, out_size, matrix)
-    return (torch.linalg.inv(to_pixel) @ _square(matrix) @ torch.linalg.inv(to_norm))[:, :2]
 
 
 def determinant(theta):

@@ -1,6 +1,7 @@
 """stn train, compare and predict: what is written, what is refused, and that a refusal leaves everything as it was."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny_run import full_disk
 from tiny_study import strict
 from tiny_world import tiny_load
 
@@ -105,6 +107,8 @@ def test_a_run_of_many_epochs_gets_a_gif_of_some_and_of_the_last(here, monkeypat
 def test_a_net_that_diverged_ends_with_pictures_and_a_result(here, capsys):
     assert stn("train", *TINY, "--optimizer", "sgd", "--lr", "1e30", "--name", "a") == 0
     assert "test top-1" in capsys.readouterr().out and "stn.png" in files(here / "runs" / "a")
+    written = strict((here / "runs" / "a" / "metrics.json").read_text())
+    assert written["epochs"][-1]["train_loss"] is None and written["provenance"]["device"] == "cpu"
 
 
 def test_a_flag_wins_over_the_file(here):
@@ -146,9 +150,14 @@ def test_resume_raises_the_epochs_and_equals_an_uninterrupted_run(here):
         (["--name", "c", "--epochs", "two"], "epochs: "),
         (["--name", "c", "--epoch", "2"], "Did you mean '--epochs'"),
         (["--name", "c", "--config", "none.yml"], "none.yml"),
-        (["--name", "c", "--config", "list.yml"], "list.yml: expected fields and values"),
-        (["--name", "c", "--config", "typo.yml"], "Did you mean 'epochs'"),
-        (["--name", "c", "--config", "save.yml"], "save.yml: save: expected a list, got 'metrics'"),
+        (["--name", "c", "--config", "list.yml"], "list.yml, line 1: expected fields and values"),
+        (["--name", "c", "--config", "typo.yml"], "typo.yml, line 2: unknown field 'epochen'. Did you mean 'epochs'"),
+        (["--name", "c", "--config", "save.yml"], "save.yml, line 1: save: expected a list, got 'metrics'"),
+        (["--name", "c", "--config", "broken.yml"], "broken.yml, line 2: expected "),
+        (["--name", "c", "--config", "twice.yml"], "twice.yml, line 2: 'lr' stands twice"),
+        (["--name", "c", "--config", "binary.yml"], "binary.yml, line 2: character 0xff is not allowed"),
+        (["--name", "c", "--config", "model.yml"], "unknown model ['stnet']"),
+        (["--name", "c", "--seed", "1" + "0" * 15], "seed: "),
         (["--name", "c", "--save", "metric"], "unknown thing to save 'metric'. Did you mean 'metrics'"),
         (["--name", "c", "--show", "gif"], "unknown picture to show 'gif'. Valid: confusion, stn"),
         (["--name", "c", "--device", "tpu"], "device 'tpu' is not on this machine"),
@@ -157,8 +166,12 @@ def test_resume_raises_the_epochs_and_equals_an_uninterrupted_run(here):
 )
 def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_written(arguments, said, here, capsys):
     (here / "list.yml").write_text("- 1\n")
-    (here / "typo.yml").write_text("epochen: 3\n")
+    (here / "typo.yml").write_text("lr: 0.1\nepochen: 3\n")
     (here / "save.yml").write_text("save: metrics\n")
+    (here / "broken.yml").write_text("lr: [0.1\n")
+    (here / "twice.yml").write_text("lr: 0.1\nlr: 0.2\n")
+    (here / "binary.yml").write_bytes(b"lr: 0.1\n\xff: 3\n")
+    (here / "model.yml").write_text("model: [stnet]\n")
     assert stn("train", *TINY, "--name", "a") == 0
     capsys.readouterr()
     before = files(here)
@@ -166,17 +179,13 @@ def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_written(arguments,
     assert files(here) == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_named_and_earlier_runs_stay(here, capsys, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_named_and_earlier_runs_stay(here, capsys):
     assert stn("train", *TINY, "--name", "a") == 0
     before = files(here)
     capsys.readouterr()
-
-    def full(self, folder):
-        raise OSError(28, "No space left on device", str(folder))
-
-    monkeypatch.setattr(Run, "save", full)
-    line = refused(capsys, "train", *TINY, "--name", "b")
-    assert "No space left on device" in line and "b" in line
+    with full_disk():
+        line = refused(capsys, "train", *TINY, "--name", "b")
+    assert line.startswith(f"error: {Path('runs', 'b')}: the Run could not be saved: ")
     assert files(here) == before
 
 
@@ -191,8 +200,26 @@ def test_an_interrupted_run_says_how_to_go_on(here, capsys, monkeypatch):
 
     monkeypatch.setattr(train, "train_epoch", interrupted)
     assert stn("train", *TINY, "--name", "a") == 1
-    assert "stn train --resume --name a" in capsys.readouterr().out
+    assert "stn train --resume --name a goes on" in capsys.readouterr().out
     assert len(json.loads((here / "runs" / "a" / "metrics.json").read_text())["epochs"]) == 1
+
+
+def test_a_run_goes_on_with_its_own_data_alone(here, capsys, monkeypatch):
+    assert stn("train", *TINY, "--name", "a") == 0
+    before, other = files(here), dataclasses.replace(tiny_load(), dataset="mnist")
+    for room in (train, stn_utils.run):
+        monkeypatch.setattr(room, "load", lambda *_: other)
+    capsys.readouterr()
+    line = refused(capsys, "train", "--resume", "--name", "a", "--epochs", "3", "--quiet")
+    assert "data: 'glyphs, clean28' there, 'mnist, clean28' here" in line and files(here) == before
+    with pytest.raises(ValueError, match="its test images were those of glyphs, clean28; here are those of mnist, clean28"):
+        Run.load("runs/a").right()
+
+
+def test_a_flag_wins_over_a_nickname_in_the_file(here):
+    (here / "c.yml").write_text("model: stcoordconv\nname: a\n")
+    assert stn("train", *TINY, "--config", "c.yml", "--model", "stnet") == 0
+    assert Run.load("runs/a").experiment.coordconv == "none"
 
 
 def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
@@ -200,6 +227,7 @@ def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
         for seed in ("0", "1"):
             assert stn("train", *TINY, "--model", model, "--seed", seed, "--name", f"{model}{seed}") == 0
     capsys.readouterr()
+    (here / "runs" / "board").mkdir()  # of a notebook's TensorBoard
     assert stn("compare", *sorted(map(str, Path("runs").iterdir())), "--plot", "c.png") == 0
     text = capsys.readouterr().out
     tops = {name: 100 * Run.load(here / "runs" / name).test["top1"] for name in ("stnet0", "stnet1", "convnet0", "convnet1")}
@@ -241,6 +269,15 @@ def test_predict_reads_a_picture_and_draws_where_the_network_looked(here, capsys
     assert second.strip() == "white.stn.png" and min(Image.open("white.stn.png").size) > 100
 
 
+def test_predict_refuses_pictures_whose_drawings_would_have_one_name(here, capsys):
+    assert stn("train", *TINY, "--name", "a") == 0
+    capsys.readouterr()
+    Image.new("L", (30, 30), 0).save("digit.png")
+    Image.new("L", (30, 30), 0).save("digit.gif")
+    line = refused(capsys, "predict", "runs/a", "digit.png", "digit.gif", "--out", "drawn")
+    assert str(Path("drawn", "digit.stn.png")) in line and not Path("drawn").exists()
+
+
 def test_a_picture_is_read_bright_on_black_padded_and_resized(here):
     drawn = Image.new("L", (40, 20), 0)
     drawn.paste(255, (10, 5, 30, 15))
@@ -264,7 +301,7 @@ def test_predict_reads_transparency_as_paper_and_refuses_what_it_would_clip(here
         read(here / "deep.png", 40)
 
 
-def test_predict_names_a_file_that_is_no_picture_and_draws_nothing(here, capsys):
+def test_predict_names_a_file_that_is_no_picture_and_draws_nothing(here, capsys, monkeypatch):
     assert stn("train", *TINY, "--name", "a") == 0
     capsys.readouterr()
     Image.new("L", (30, 30), 0).save("good.png")
@@ -272,6 +309,13 @@ def test_predict_names_a_file_that_is_no_picture_and_draws_nothing(here, capsys)
     assert "bad.png: not a picture" in refused(capsys, "predict", "runs/a", "good.png", "bad.png")
     assert not list(here.glob("*.stn.png"))
     assert "nobody.png" in refused(capsys, "predict", "runs/a", "nobody.png")
+    for kind in ("png", "jpg", "gif", "tif", "webp"):
+        Image.new("L", (300, 300), 7).save(f"cut.{kind}")
+        Path(f"cut.{kind}").write_bytes(Path(f"cut.{kind}").read_bytes()[:-40])
+        assert f"cut.{kind}: not a picture" in refused(capsys, "predict", "runs/a", f"cut.{kind}")
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        assert "good.png: not a picture that can be decoded (Image size" in refused(capsys, "predict", "runs/a", "good.png")
     assert "no Run in nowhere" in refused(capsys, "predict", "nowhere", "good.png")
 
 

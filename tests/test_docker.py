@@ -53,6 +53,7 @@ def test_the_lab_listens_on_this_machine_alone_and_keeps_its_token():
     lab = compose("compose.yaml")["services"]["lab"]
     assert all(port.startswith("127.0.0.1:") for port in lab["ports"])
     assert not any("token" in part.lower() or "password" in part.lower() for part in lab["entrypoint"])
+    assert lab["environment"] == {"JUPYTER_TOKEN": "${JUPYTER_TOKEN:-}"}  # empty: Jupyter draws one
 
 
 def test_the_gpu_file_only_changes_services_that_exist_and_arguments_that_the_dockerfile_takes():

@@ -1,11 +1,10 @@
 """python -m stn_utils: an answer or one line that says what is wrong, never a traceback."""
 
-import types
 import warnings
 
 import pytest
+import torch
 
-import stn_utils.data
 from stn_utils import __main__ as command
 from stn_utils import doctor
 from stn_utils import study as studies
@@ -46,19 +45,49 @@ def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(argumen
     assert not output.out
 
 
-def test_an_absent_device_ends_with_2_and_one_line_that_names_it(capsys, monkeypatch):
-    monkeypatch.setattr(stn_utils.data, "load", lambda dataset, *_: types.SimpleNamespace(dataset=dataset))
-    assert command.main(["study", "vanilla", "--seeds", "1000", "--device", "tpu"]) == 2
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ([], "train | compare"),
+        (["study"], "required: name. stn study --help"),
+        (["predict"], "RUN, IMAGE"),
+        (["train", "--epochs"], "--epochs: expected one argument"),
+        (["study", "vanilla", "--seeds", "0"], "--seeds: invalid choice: 0."),
+        (["study", "vanilla", "--jobs", "two"], "--jobs: invalid int value: 'two'."),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_one_line_that_names_the_argument(arguments, named, capsys):
+    assert command.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and "'tpu'" in line
+    assert line.startswith("error: ") and named in line and len(line) < 200
 
 
-@pytest.mark.parametrize("arguments", [[], ["study"], ["predict"]])
-def test_a_wrong_command_line_ends_with_2_and_the_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        command.main(arguments)
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: stn")
+def test_an_interrupt_ends_with_130_and_one_line(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "run_missing", interrupted)
+    assert command.main(["study", "vanilla"]) == 130
+    output = capsys.readouterr()
+    assert output.err.startswith("Interrupted") and not output.out
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_study_on_an_absent_device_starts_no_runner(jobs, capsys):
+    assert command.main(["study", "vanilla", "--seeds", "1000", "--jobs", jobs, "--device", "tpu"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'tpu'" in line
+
+
+@pytest.mark.parametrize("gpus, device", [(0, None), (2, "cuda:1"), (4, "cuda:3")])
+def test_ranks_are_dealt_the_gpus_that_are_there(gpus, device, monkeypatch):
+    seen = []
+    monkeypatch.setattr(studies, "run_missing", lambda *arguments: seen.append(arguments[3]))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert command.main(["study", "vanilla"]) == 0
+    assert seen == [device]
 
 
 def test_an_unknown_flag_before_the_command_is_refused_in_a_line(capsys):

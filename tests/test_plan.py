@@ -79,8 +79,8 @@ def test_a_fault_in_a_plan_is_named_with_file_line_and_what_would_be_right(tmp_p
 
 
 WHOLE = {
-    "nothing": ("", "expected a plan, fields and values, got None"),
-    "a list": ("- stn\n- cnn\n", "expected a plan, fields and values, got ['stn', 'cnn']"),
+    "nothing": ("", "expected fields and values, one a line, got None"),
+    "a list": ("- stn\n- cnn\n", "expected fields and values, one a line, got ['stn', 'cnn']"),
     "no question": (TEXT.partition("\n")[2], "question: Field required"),
     "no rows": (TEXT.partition("rows:")[0], "rows: "),
     "rows that are a list": (TEXT.partition("rows:")[0] + "rows:\n  - stn\n", "line 9: expected fields and values, one a line"),

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_study import PLAN, made_up, strict, write_plan
+from tiny_study import PLAN, made_up, pairs, strict, write_plan
 from tiny_world import tiny_load
 
 from stn_utils import study as studies
@@ -105,6 +105,12 @@ def test_a_last_line_cut_short_is_passed_over_and_removed_by_the_next_writer(tin
     assert "cut short" in capsys.readouterr().out
     assert [record["seed"] for record in tiny.records()] == [1000, 1001]
     assert tiny.path.read_bytes().startswith(whole)
+
+
+def test_a_run_that_stands_in_two_files_put_together_counts_once(tiny):
+    for record in (made_up("stn", 1000), made_up("cnn", 1000), made_up("stn", 1000)):
+        append(tiny.path, record)
+    assert pairs(tiny) == [("stn", 1000), ("cnn", 1000)]
 
 
 def test_a_record_is_one_line_of_strict_json_even_of_a_run_that_diverged(tiny, tiny_data):

@@ -1,12 +1,14 @@
 """Run: saved whole or not at all, loaded without running any code."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import full_disk
 
 from stn_utils.experiment import Experiment
 from stn_utils.run import Run
@@ -104,13 +106,8 @@ def test_a_folder_without_a_run_says_so(tmp_path, leftover):
         Run.load(tmp_path)
 
 
-def test_a_disk_that_is_full_costs_no_saved_run_and_leaves_no_rest(saved_twice, monkeypatch):
-    def full(content, file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+def test_a_disk_that_is_full_is_said_costs_no_saved_run_and_leaves_no_rest(saved_twice):
+    with full_disk(), pytest.raises(OSError, match=rf"^{re.escape(str(saved_twice))}: the Run could not be saved: "):
         made_up(3).save(saved_twice)
     assert Run.load(saved_twice).epochs == 2
     assert sorted(path.name for path in saved_twice.iterdir()) == ["previous.pt", "run.pt"]

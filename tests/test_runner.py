@@ -46,7 +46,8 @@ def test_an_interrupted_run_leaves_no_record_and_ends_the_study(tiny, tiny_data,
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "train_epoch", interrupted)
-    run_missing(tiny, device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(tiny, device="cpu")
     assert tiny.records() == []
 
 

@@ -48,14 +48,18 @@ def end(child):
 """
 
 
-def run_script(text, folder):
-    """Run a Python script, whose argument is the folder, with the package at hand; returns what it printed."""
+def run_script(text, folder, *launcher, errors=None):
+    """Run a Python script, whose argument is the folder, with the package at hand; returns what it printed.
+
+    launcher: options of Python that run the script. errors: what it must print as errors.
+    """
     script, root = folder / "script.py", Path(__file__).parents[1]
     script.write_text(text)
     paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(root)]))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, *launcher, script, folder]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and errors in (None, done.stderr), done.stderr
     return done.stdout
 
 
@@ -176,6 +180,46 @@ if __name__ == "__main__":
     print(len(tiny.records()))
 """
 )
+
+
+# As on two machines: every rank has its own process, and the two meet in one file here.
+RANKS = (
+    SETUP
+    + """
+from stn_utils.cli import main
+studies.load = lambda name: tiny
+sys.exit(main(["study", "tiny", "--device", "cpu"]))
+"""
+)
+
+
+@needs_fork
+def test_two_ranks_of_torchrun_share_the_runs_and_one_prints_the_table(tmp_path):
+    study = studies.load("tiny", write_plan(tmp_path, common={**PLAN["common"], "epochs": 0}))
+    printed = run_script(RANKS, tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert sorted(pairs(study)) == sorted(PAIRS) and len(study.path.read_text().splitlines()) == 4
+    assert len(re.findall("test top-1 .* %\n", printed)) == 4 and printed.count("seeds  test top-1, %") == 1
+
+
+# The runners are told apart from their parent by their name; each finds other data than the plan asks for.
+ABSENT = (
+    SETUP
+    + """
+import dataclasses
+stn_utils.data.load = lambda *_: dataclasses.replace(world, dataset="mnist")
+if __name__ == "__main__":
+    try:
+        run_missing(tiny, device="cpu", jobs=2)
+    except RuntimeError as error:
+        print(error)
+"""
+)
+
+
+def test_a_runner_that_cannot_go_on_says_why_in_a_line(tmp_path):
+    study = studies.load("tiny", write_plan(tmp_path, common={**PLAN["common"], "epochs": 0}))
+    printed = run_script(ABSENT, tmp_path, errors="error: stn asks for glyphs, mnist stand in for it: no record is made.\n" * 2)
+    assert printed == "2 of 2 runners failed (exit code 1); what they finished is kept.\n" and not study.path.exists()
 
 
 def test_two_jobs_are_two_processes_that_share_the_runs(tmp_path):

@@ -16,13 +16,11 @@ from stn_utils.warp import (
     compose,
     corners,
     determinant,
-    from_pixels,
     identity,
     invert,
     make_grid,
     outside,
     sample,
-    to_pixels,
     warp,
 )
 
@@ -56,22 +54,6 @@ def close(actual, expected, within=1e-9):
 # Oracles
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("in_size, out_size", SIZES)
-def test_warp_agrees_with_scipy(in_size, out_size, padding):
-    x, theta = noise(6, 2, *in_size), random_thetas(6)
-    actual = warp(x, theta, out_size, padding, BACKGROUND)
-    matrices = to_pixels(theta, in_size, out_size).numpy()
-    for image, matrix, result in zip(x, matrices, actual):
-        rows_first = matrix[::-1, [1, 0, 2]]  # scipy counts (row, column), the course (x, y)
-        for channel, expected in zip(image, result):
-            oracle = ndimage.affine_transform(
-                channel.numpy(), rows_first[:, :2], rows_first[:, 2], out_size, order=1, mode=SCIPY_MODE[padding],
-                cval=BACKGROUND if padding == "background" else 0.0,
-            )  # fmt: skip
-            close(expected, torch.from_numpy(oracle))
-
-
 def pixel_matrices_by_hand(theta, in_size, out_size):
     """Where the centres of three output pixels fall in the input, in pixels; the matrix through these points."""
     (hi, wi), (ho, wo) = in_size, out_size
@@ -85,10 +67,20 @@ def pixel_matrices_by_hand(theta, in_size, out_size):
     return torch.from_numpy(np.stack(matrices))
 
 
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("in_size, out_size", SIZES)
-def test_to_pixels_agrees_with_three_points_by_hand(in_size, out_size):
-    theta = random_thetas(5)
-    close(to_pixels(theta, in_size, out_size), pixel_matrices_by_hand(theta, in_size, out_size))
+def test_warp_agrees_with_scipy(in_size, out_size, padding):
+    x, theta = noise(6, 2, *in_size), random_thetas(6)
+    actual = warp(x, theta, out_size, padding, BACKGROUND)
+    matrices = pixel_matrices_by_hand(theta, in_size, out_size).numpy()
+    for image, matrix, result in zip(x, matrices, actual):
+        rows_first = matrix[::-1, [1, 0, 2]]  # scipy counts (row, column), the course (x, y)
+        for channel, expected in zip(image, result):
+            oracle = ndimage.affine_transform(
+                channel.numpy(), rows_first[:, :2], rows_first[:, 2], out_size, order=1, mode=SCIPY_MODE[padding],
+                cval=BACKGROUND if padding == "background" else 0.0,
+            )  # fmt: skip
+            close(expected, torch.from_numpy(oracle))
 
 
 @pytest.mark.parametrize("padding", KORNIA_MODE)
@@ -246,20 +238,6 @@ def test_compose_agrees_with_two_warps_for_whole_pixel_moves_and_quarter_turns(r
     then = affine(double + 90 * quarters, shift_x=again / 12)
     close(warp(warp(x, first), then), warp(x, compose(first, then)))
     close(warp(warp(x, then), first), warp(x, compose(then, first)))
-
-
-@given(thetas, sizes, sizes)
-@few
-def test_to_pixels_and_from_pixels_undo_each_other(theta, in_size, out_size):
-    close(from_pixels(to_pixels(theta, in_size, out_size), in_size, out_size), theta)
-    close(to_pixels(from_pixels(theta, in_size, out_size), in_size, out_size), theta)
-
-
-def test_from_pixels_turns_a_picture_that_is_not_square_without_bending_it():
-    x = noise(1, 1, 5, 9)
-    quarter = torch.tensor([[[0.0, -1, 8], [1, 0, 0]]], dtype=torch.float64)  # (column, row) of output -> of input
-    turned = warp(x, from_pixels(quarter, (5, 9), (9, 5)), size=(9, 5))
-    close(turned, torch.rot90(x, 1, dims=(2, 3)))
 
 
 @given(st.integers(-180, 180), st.floats(0.3, 2.0), number, number)

@@ -1,5 +1,6 @@
 """A Run of few glyphs, fitted once, and pictures to try things on."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -46,3 +47,15 @@ def looking(name, **fields):
 def images_tested(run):
     """The part of the world that the Run was tested on."""
     return tiny_load(run.experiment.dataset, run.experiment.world, run.experiment.replica).test
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file grows beyond 1,000 bytes: like a full disk, the system ends a write half way."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,4 +1,14 @@
-"""stn, or python -m stn_utils: the course's tools outside a notebook. Each command is a thin hand on the module."""
+"""stn, or python -m stn_utils: Train, compare and try the course's networks outside a notebook.
+
+  stn doctor                                        is this machine ready?
+  stn train --dataset fashion-mnist --epochs 20     train a network; writes runs/NAME
+  stn compare runs/* --plot curves.png              which one is better, and by how much
+  stn predict runs/NAME digit.png                   a picture of your own
+  stn study vanilla --show                          the table behind a chapter
+
+The data lie in ~/.cache/stn-course, or where STN_DATA says. STN_OFFLINE=1 asks no network; STN_FALLBACK=glyphs draws
+digits where the data is absent. RANK and WORLD_SIZE, which torchrun sets, share a study out.
+"""
 
 import argparse
 import os
@@ -32,8 +42,8 @@ def study(arguments):
     chosen = studies.load(arguments.name)
     if not arguments.show:
         rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-        gpu = os.environ.get("LOCAL_RANK")  # torchrun sets it: every rank gets a GPU of its own, where there are enough
-        device = arguments.device or (f"cuda:{gpu}" if gpu and torch.cuda.device_count() > int(gpu) else None)
+        gpu = os.environ.get("LOCAL_RANK") if torch.cuda.is_available() else None  # torchrun's; GPUs are dealt out among ranks
+        device = arguments.device or (f"cuda:{int(gpu) % torch.cuda.device_count()}" if gpu else None)
         studies.run_missing(chosen, arguments.rows, arguments.seeds, device, arguments.jobs, (rank, ranks))
         if rank:
             return 0  # one table is enough
@@ -46,18 +56,21 @@ def doctor(arguments):
     return 0 if check_machine() else 1
 
 
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message):
+        raise ValueError(f"{message.split(' (choose from')[0]}. {self.prog} --help says what it takes.")
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="stn", description=__doc__.split(":", 1)[1].strip(), allow_abbrev=False,
-        epilog="stn COMMAND --help says what a command takes. Errors are one line, and exit with 2.",
-    )  # fmt: skip
+    epilog = "stn COMMAND --help says what a command takes. Errors are one line, and exit with 2."
+    parser = _Parser(prog="stn", description=__doc__.split(":", 1)[1].strip(), epilog=epilog)
     commands = parser.add_subparsers(required=True, metavar="train | compare | predict | study | data | doctor")
 
     def command(name, call, text):
-        sub = commands.add_parser(
-            name, help=text.splitlines()[0], description=text, allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+        sub = commands.add_parser(name, help=text.splitlines()[0], description=text)
         sub.set_defaults(call=call)
         return sub
 
@@ -65,9 +78,9 @@ def _parser():
         module.add_arguments(command(name, module.run, module.__doc__))
     sub = command("study", study, study.__doc__)
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
-    sub.add_argument("--seeds", type=int, choices=range(1, 1001), metavar="N", help="how many seeds; default: the plan's")
+    sub.add_argument("--seeds", type=int, choices=range(1, 1001), metavar="1-1000", help="how many; default: the plan's")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
-    sub.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at once; default 1")
+    sub.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="1-64", help="runs at once; default 1")
     sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     sub.add_argument("--show", action="store_true", help="only print the table")
     sub = command("data", data, data.__doc__)
@@ -90,6 +103,9 @@ def main(argv=None):
             flags = [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
             one_of("flag" if unknown[0].startswith("-") else "argument", unknown[0].split("=")[0], flags)
         return arguments.call(arguments)
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is kept.", file=sys.stderr)
+        return 130
     except (ValueError, RuntimeError, DataUnavailable, OSError) as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output, `head` say, has closed
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 stn compare runs/* --plot curves.png
 """
 
+import statistics
 from itertools import combinations
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..run import Run
 def add_arguments(parser):
     """What the command takes."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders that stn train has written")
-    parser.add_argument("--plot", metavar="FILE", help="draw top-1 over epochs into this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw top-1 over epochs into this file; of several seeds the mean")
 
 
 def _groups(runs):
@@ -31,22 +32,27 @@ def _groups(runs):
 
 def run(arguments):
     """Print the comparison."""
-    runs = {str(Path(folder)): Run.load(folder) for folder in arguments.runs if not Path(folder).is_file()}
+    folders = [folder for folder in arguments.runs if Run.lies_in(folder) or not Path(folder).exists()]  # runs/* has others
+    runs = {str(Path(folder)): Run.load(folder) for folder in folders}
     unfinished = [name for name, found in runs.items() if found.test is None]
     if unfinished or not runs:
         raise ValueError(f"not finished: {', '.join(unfinished)}." if runs else f"no run in {', '.join(arguments.runs)}.")
     width = max(map(len, runs)) + 2
-    print(f"{'run':<{width}}{'parameters':>10}  {'epochs':>6}  test top-1, %, with Wilson's interval")
+    print(f"{'run':<{width}}{'parameters':>10}  {'epochs':>6}  {'s/epoch':>7}  test top-1, %, with Wilson's interval")
     for name, found in runs.items():
         top1, count = found.test["top1"], len(found.test["predictions"])
         low, high = metrics.wilson(round(top1 * count), count)
+        seconds = statistics.median(found.history.get("seconds", [0.0]))
         lost = f"   COLLAPSED in epoch {found.collapse_epoch}" if found.collapse_epoch else ""
-        print(f"{name:<{width}}{count_parameters(found.model()):>10,}  {found.epochs:>6}  {100 * top1:6.2f}  "
+        print(f"{name:<{width}}{count_parameters(found.model()):>10,}  {found.epochs:>6}  {seconds:>7.1f}  {100 * top1:6.2f}  "
               f"({100 * low:.2f} to {100 * high:.2f}){lost}")  # fmt: skip
-    for (ours, mine), (theirs, other) in combinations(_groups(runs).items(), 2):
+    groups = _groups(runs)
+    for (ours, mine), (theirs, other) in combinations(groups.items(), 2):
         print(_difference(ours, mine, theirs, other))
     if arguments.plot:
-        show.save(arguments.plot, show.curves, runs)
+        records = [{"row": name, "history": found.history} for name in groups for found in groups[name].values()]
+        several = len(groups) < len(runs)
+        show.save(arguments.plot, *((show.bands, records, dict(zip(groups, groups))) if several else (show.curves, runs)))
         print(f"{arguments.plot}: top-1 over epochs")
     return 0
 

@@ -23,12 +23,13 @@ def add_arguments(parser):
 
 def read(path, side):
     """A picture file as (1, 1, side, side) in [0, 1], bright on black, and whether it was inverted for that."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         image = ImageOps.exif_transpose(Image.open(path))
-    except (UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"{path}: not a picture that can be decoded ({type(error).__name__}).") from None
+        image.load()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a picture that can be decoded ({error}).") from None
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"{path}: its pixels have mode {image.mode}; save it with 8 bits a channel.")
     if image.has_transparency_data:  # what shines through is paper
@@ -51,7 +52,10 @@ def run(arguments):
         raise ValueError(f"{arguments.run}: its images have {found.spec['channels']} channels; predict reads grey ones.")
     model = found.model()
     pictures = {Path(path): read(path, found.spec["canvas"]) for path in arguments.images}  # all are read before one is drawn
-    for path, (x, inverted) in pictures.items():
+    targets = [Path(arguments.out or path.parent) / f"{path.stem}.stn.png" for path in pictures]
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"two drawings would have one name: {', '.join(map(str, targets))}. Ask for them one by one.")
+    for target, (path, (x, inverted)) in zip(targets, pictures.items()):
         with torch.no_grad():
             chances = model(x).softmax(dim=1)[0]
             looks, view = model.looks(x), model.picture(x)
@@ -59,7 +63,6 @@ def run(arguments):
         print(f"{path}: {best[0]} ({100 * chances[best[0]]:.1f} %), then {best[1]} ({100 * chances[best[1]]:.1f} %)"
               + ("; read as its negative" if inverted else ""))  # fmt: skip
         if looks:
-            target = Path(arguments.out or path.parent) / f"{path.stem}.stn.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             show.save(target, show.looks, x, looks[-1], view, [str(best[0])])
             print(f"  {target}")

@@ -17,9 +17,10 @@ from pathlib import Path
 import yaml
 
 from .. import metrics, show
-from ..experiment import BELONGS, Experiment, check_field, choices, one_of
+from ..experiment import BELONGS, Experiment, choices, one_of
 from ..models import count_parameters
 from ..run import Run
+from ..study.plan import read_yaml
 from ..train import fit
 
 # Short names for a network and where its CoordConv layers are, as dgandiaga/stcoordconvnets has them.
@@ -37,7 +38,7 @@ def add_arguments(parser):
     own.add_argument("--runs", default="runs", metavar="DIR", help="the folder that holds it; default runs")
     own.add_argument("--resume", action="store_true", help="go on from the run that is there; only --epochs may differ")
     own.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
-    own.add_argument("--tensorboard", action="store_true", help="event files as well, in its folder tensorboard/")
+    own.add_argument("--tensorboard", action="store_true", help="event files as well: tensorboard --logdir runs")
     own.add_argument("--quiet", action="store_true", help="no line an epoch")
     own.add_argument("--save", nargs="*", metavar="WHAT", help=f"of {', '.join(SAVED)}; default all")
     own.add_argument("--show", nargs="*", metavar="WHAT", help=f"open in a window, of {', '.join(PICTURES)}; default none")
@@ -46,20 +47,20 @@ def add_arguments(parser):
         names = ", ".join(choices(name))
         extra = f" ({', '.join(NICKNAMES)} are short for a model with CoordConv)" if name == "model" else ""
         of = f"; for {' and '.join(BELONGS[name])}" if name in BELONGS else ""
-        text = f"{field.description}{f': {names}' if names else ''}{extra}{of}; default {field.default}"
+        default = "" if field.default is None else f"; default {field.default}"  # else the description says it
+        text = f"{field.description}{f': {names}' if names else ''}{extra}{of}{default}"
         flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         fields.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=text.replace("%", "%%"), **flag)
 
 
 def _read(path):
     """A config file: fields of an Experiment, and options of OWN."""
-    given = yaml.safe_load(Path(path).read_text())
-    if not isinstance(given, dict):
-        raise ValueError(f"{path}: expected fields and values, one a line, got {given!r}.")
+    given, at = read_yaml(Path(path))
     for name, value in given.items():
-        one_of("field", name, [*Experiment.model_fields, *OWN])
-        if name in OWN and not isinstance(value, OWN[name]):
-            raise ValueError(f"{path}: {name}: expected a {OWN[name].__name__}, got {value!r}.")
+        with at(name):
+            one_of("field", name, [*Experiment.model_fields, *OWN])
+            if name in OWN and not isinstance(value, OWN[name]):
+                raise ValueError(f"{name}: expected a {OWN[name].__name__}, got {value!r}.")
     return given
 
 
@@ -74,11 +75,10 @@ def _fields(arguments):
     for what in arguments.show or ():
         one_of("picture to show", what, tuple(PICTURES))
     flags = {name: getattr(arguments, name) for name in Experiment.model_fields if getattr(arguments, name) is not None}
+    given = {name: value for name, value in given.items() if name not in flags}  # before a nickname of it is spelt out
     for part in (given, flags):
-        if part.get("model") in NICKNAMES:
+        if part.get("model") in [*NICKNAMES]:
             part.update({"coordconv": "classifier", **part, "model": NICKNAMES[part["model"]]})
-        for name, value in part.items():
-            check_field(name, value)
     return {**given, **flags}
 
 
@@ -102,7 +102,8 @@ def run(arguments):
         for draw in _pictures(found, arguments.show or ()).values():
             draw(found)
     if found.test is None:
-        print(f"{folder}: interrupted; stn train --resume --name {name} goes on.")
+        where = "" if arguments.runs == "runs" else f" --runs {arguments.runs}"
+        print(f"{folder}: interrupted; stn train --resume --name {name}{where} goes on.")
         return 1
     print(f"{folder}: test top-1 {100 * found.test['top1']:.2f} % of {len(found.test['predictions']):,} images")
     return 0
@@ -140,10 +141,12 @@ def _write_metrics(found, folder):
         table.writeheader()
         table.writerows(epochs)
     content = {"title": found.title, "parameters": count_parameters(found.model()), "epochs": epochs}
+    content["provenance"] = found.provenance
     if found.best:
         content["best_epoch"] = found.best["epoch"]
     if found.test:
         counts = found.test["confusion"]
         content["test"] = {name: found.test[name] for name in ("loss", "calibration_error")}
         content["test"] |= metrics.report(*metrics.from_counts(counts), len(counts))
+    content = json.loads(json.dumps(content), parse_constant=lambda nan: None)  # of a net that diverged; JSON has no nan
     (folder / "metrics.json").write_text(json.dumps(content, indent=1))

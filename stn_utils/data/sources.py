@@ -49,8 +49,7 @@ def _check(dataset, found):
     wrong = []
     for name, content in found.items():
         if hashlib.md5(content).hexdigest() != MD5[dataset][name]:
-            zeros = content and not content.strip(b"\0")
-            kind = "all zeros" if zeros else f"{len(content):,} bytes with a wrong checksum"
+            kind = f"{len(content):,} bytes with a wrong checksum" if content.strip(b"\0") or not content else "all zeros"
             wrong.append(f"{name} is truncated or altered ({kind})")
     if wrong:
         raise DataUnavailable("; ".join(wrong))

@@ -136,13 +136,13 @@ class ReinforcedNet(Net):
             raise ValueError(f"gamma: expected 0 to 1, got {gamma}.")
         self.gamma, self.entropy = gamma, entropy
 
+    @torch.no_grad()
     def _losses(self, views, y):
         """The classification loss of every view (T + 1, B), dropout off."""
         was = self.classifier.training
         self.classifier.eval()
         try:
-            with torch.no_grad():
-                return torch.stack([F.cross_entropy(self.classifier(self.after(v)), y, reduction="none") for v in views])
+            return torch.stack([F.cross_entropy(self.classifier(self.after(v)), y, reduction="none") for v in views])
         finally:
             self.classifier.train(was)
 

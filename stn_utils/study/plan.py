@@ -52,8 +52,9 @@ class Study(BaseModel):
         return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
 
     def records(self):
-        """The finished runs of this plan, as dicts: those whose Experiment is still the plan's."""
-        return [record for record in self.lines() if not self._stranger(record)]
+        """The finished runs of this plan, each once, as dicts: those whose Experiment is still the plan's."""
+        found = {(record["row"], record["seed"]): record for record in self.lines() if not self._stranger(record)}
+        return list(found.values())
 
     def strangers(self):
         """What keeps records out, one text each: a row that left the plan, or an Experiment that was changed."""
@@ -92,7 +93,7 @@ def plans(folder=FOLDER):
     return sorted(path.stem for path in Path(folder).glob("*.yaml"))
 
 
-def _read(path):
+def read_yaml(path):
     """The file's content, and `at(*keys)`: a context in which a ValueError gets the file and the keys' line."""
     lines = {}
 
@@ -119,17 +120,17 @@ def _read(path):
                 keys = keys[:-1]
             raise ValueError(f"{path}, line {lines.get(keys, 1)}: {error}") from None
 
-    text = path.read_text()
+    text = path.read_bytes()
     try:
         content = yaml.safe_load(text)
         walk(yaml.compose(text), ())
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}.") from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        line = text.count(b"\n", 0, error.position) + 1
         raise ValueError(f"{path}, line {line}: character {error.character:#x} is not allowed in YAML.") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}, line 1: expected a plan, fields and values, got {content!r}.")
+        raise ValueError(f"{path}, line 1: expected fields and values, one a line, got {content!r}.")
     return content, at
 
 
@@ -152,13 +153,11 @@ def load(name, folder=FOLDER):
     """Read a study's plan. Raises ValueError, naming file and line, for a field or value that is wrong or there twice."""
     one_of("study", name, plans(folder))
     path = Path(folder) / f"{name}.yaml"
-    plan, at = _read(path)
+    plan, at = read_yaml(path)
     content = dict(plan)
     for field in content:
         with at(field):
-            one_of(
-                "field", field, ["question", "cost", "seeds", "first_seed", "measure", "columns", "contrasts", "common", "rows"]
-            )
+            one_of("field", field, sorted({*Study.model_fields, "common"} - {"name", "folder", "own_seeds"}))
     common, rows = content.pop("common", {}), content.get("rows", {})
 
     def expect_fields(value, *keys):

@@ -20,14 +20,14 @@ def run_missing(study, rows=None, seeds=None, device=None, jobs=1, share=(0, 1))
     side: `cat` puts the records of those without a common disk together. A runner that was killed goes on after its last
     whole epoch. Raises ValueError if glyphs stand in for the data, RuntimeError if a runner of several failed.
     """
-    wanted = study.missing(rows, seeds, share)
+    wanted, device = study.missing(rows, seeds, share), train.pick_device(device)
     with tqdm(total=len(wanted), desc=study.name, unit="run", file=sys.stdout, disable=not sys.stdout.isatty()) as bar:
         if jobs > 1 and len(wanted) > 1:
             _run_beside(study, wanted, device, min(jobs, len(wanted)), bar)
             return
         for row, seed in wanted:
             if not _run_one(study, row, seed, device):
-                return
+                raise KeyboardInterrupt
             bar.update()
 
 
@@ -40,7 +40,7 @@ def _run_one(study, row, seed, device):
             if (row, seed) not in study.missing([row], seed - study.first_seed + 1):
                 return True
             experiment = study.rows[row].but(seed=seed)
-            world = data.load(experiment.dataset, experiment.world, experiment.replica, train.pick_device(device))
+            world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
             if world.dataset != experiment.dataset:
                 raise ValueError(f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it: no record is made.")
             if _is_stale(folder, experiment):
@@ -70,7 +70,10 @@ def _is_stale(folder, experiment):
 
 def _work(threads, study, wanted, device):
     torch.set_num_threads(threads)
-    all(_run_one(study, *pair, device) for pair in wanted)  # ends at one that was interrupted
+    try:
+        all(_run_one(study, *pair, device) for pair in wanted)  # ends at one that was interrupted
+    except (ValueError, RuntimeError, OSError, data.DataUnavailable) as error:
+        sys.exit(f"error: {error}")
 
 
 def _run_beside(study, wanted, device, jobs, bar):
@@ -85,10 +88,9 @@ def _run_beside(study, wanted, device, jobs, bar):
             alive[0].join(10)
             done = {(record["row"], record["seed"]) for record in study.lines()}
             bar.update(len(done.intersection(wanted)) - bar.n)
-    except KeyboardInterrupt:  # it reaches the runners too: they end by themselves
-        pass
-    for runner in runners:
-        runner.join()
+    finally:  # an interrupt reaches the runners too: they end by themselves
+        for runner in runners:
+            runner.join()
     failed = [runner.exitcode for runner in runners if runner.exitcode]
     if failed:
         raise RuntimeError(f"{len(failed)} of {jobs} runners failed (exit code {failed[0]}); what they finished is kept.")

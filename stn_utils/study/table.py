@@ -105,7 +105,8 @@ def table(study):
         found = list(records.values())
         cells = [f"{show(found):{wide}}{gap}" for (_, wide, show), gap in zip(columns, gaps)] if found else ["no run yet"]
         lines.append(f"{row:<{width}}{len(found):>5}  " + "".join(cells))
-    return "\n".join(line.rstrip() for line in lines + _contrasts(study, by_row) + _collapses(by_row) + _left_out(study))
+    lines += _contrasts(study, by_row) + _collapses(by_row) + [f"not counted: {text}" for text in study.strangers()]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _contrasts(study, by_row):
@@ -136,8 +137,3 @@ def _collapses(by_row):
             wrapped = textwrap.wrap(text, 110, subsequent_indent="  ", break_on_hyphens=False)
             lines += [line.replace("~", " ") for line in wrapped]  # a seed and its epoch stay in one line
     return lines
-
-
-def _left_out(study):
-    """Records that are not the plan's."""
-    return [f"not counted: {text}" for text in study.strangers()]
