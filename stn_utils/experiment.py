@@ -58,7 +58,7 @@ class Experiment(BaseModel):
     coordconv: Literal["none", "localization", "classifier", "both"] = Field(
         "none", description="which of its two halves gets CoordConv layers instead of plain convolutions"
     )
-    activation: Literal["relu", "leaky-relu"] = Field("relu", description="after the localization's convolutions; leaky: 0.01")
+    activation: Literal["relu", "leaky-relu"] = Field("relu", description="what follows the localization's convolutions")
     width: float = Field(1.0, gt=0, le=16, description="channels and hidden units of the classifier, times this")
     view: int | None = Field(None, ge=16, description="side in pixels of what the classifier sees; default: the world's")
     normalize: Literal["before", "after", "localization", "none"] = Field(

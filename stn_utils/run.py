@@ -120,8 +120,8 @@ class Run:
         raise FileNotFoundError(f"no Run in {folder}: expected run.pt there.")
 
 
-def provenance(device, world):
-    """Where a result came from: versions, machine, commit, data."""
+def provenance(device, data):
+    """Where a result came from: versions, machine, commit, and the data, which the caller names."""
     root = Path(__file__).parents[1]
 
     def git(*arguments):
@@ -139,5 +139,5 @@ def provenance(device, world):
         "threads": torch.get_num_threads(),
         "commit": git("rev-parse", "--short", "HEAD"),
         "changed": bool(git("status", "--porcelain", "--", "stn_utils")),
-        "data": f"{world.dataset}, {world.source}",
+        "data": data,
     }

@@ -147,7 +147,7 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
     world = load(experiment.dataset, experiment.world, experiment.replica, device)
     part = world.train.first(experiment.n_train)
     resuming = folder and Run.lies_in(folder)
-    here = provenance(device, world)
+    here = provenance(device, f"{world.dataset}, {world.source}")
     if resuming:
         run = _go_on(experiment, folder, world)
     else:

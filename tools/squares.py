@@ -15,6 +15,7 @@ import torch
 
 from stn_utils import squares
 from stn_utils.models import count_parameters
+from stn_utils.run import provenance
 from stn_utils.study import append
 
 PATH = Path(__file__).resolve().parents[1] / "assets" / "studies" / "squares.jsonl"
@@ -36,7 +37,7 @@ def one(name, how, seed):
     return {
         "net": name, "split": how, "seed": seed, "settings": settings, "parameters": count_parameters(net),
         "points": [len(known), len(held_out)], "seconds": round(time.perf_counter() - began, 1),
-        "history": history,
+        "history": history, "provenance": provenance(torch.device("cpu"), "drawn here"),
     }  # fmt: skip
 
 
