@@ -40,8 +40,7 @@ def thrown(history):
     """For every epoch of a Run's history: was the grid off the image? Empty for a net without looks."""
     outside = history.get("outside", [])
     contrast = history.get("contrast", [1.0] * len(outside))
-    nan = float("nan")  # in a record, null stands for it
-    return [is_thrown(nan if o is None else o, nan if c is None else c) for o, c in zip(outside, contrast)]
+    return [None in pair or is_thrown(*pair) for pair in zip(outside, contrast)]  # in a record, null stands for nan
 
 
 def streak(history):
@@ -79,16 +78,13 @@ def check(localize, x, padding="zeros", background=0.0):
         "outside": "share of the grid outside", "contrast": "variance kept", "distance": "from identity",
     }.items():  # fmt: skip
         print(f"{name:<9}{numbers[name]:7.2f}  {meaning}")
-    print("verdict:", verdict(numbers))
-    return numbers
-
-
-def verdict(numbers):
-    """One line on the means of `describe`."""
     if is_thrown(numbers["outside"], numbers["contrast"]) or not math.isfinite(numbers["distance"]):
-        return "thrown. Most of the grid is off the image; theta gets little or no gradient. Go back to weights from before."
-    if numbers["det"] > 1.2:
-        return "zoomed out. The window is larger than the image; follow it, and lower the localization learning rate."
-    if numbers["det"] < 0.05:
-        return "shrunk. The window is nearly a point."
-    return "well. The window is on the image."
+        verdict = "thrown. Most of the grid is off the image; theta gets little or no gradient. Go back to weights from before."
+    elif numbers["det"] > 1.2:
+        verdict = "zoomed out. The window is larger than the image; follow it, and lower the localization learning rate."
+    elif numbers["det"] < 0.05:
+        verdict = "shrunk. The window is nearly a point."
+    else:
+        verdict = "well. The window is on the image."
+    print("verdict:", verdict)
+    return numbers

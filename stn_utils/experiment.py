@@ -52,12 +52,8 @@ class Experiment(BaseModel):
     policy: Literal["learned", "identity", "random"] = Field("learned", description="what chooses them; two are controls")
     gamma: float = Field(0.98, ge=0, le=1, description="discount of later rewards")
     entropy: float = Field(0.05, ge=0, allow_inf_nan=False, description="bonus for a policy that stays undecided")
-    classifier: Literal["cnn", "fcn"] = Field(
-        "cnn", description="the tutorial's, or two dense layers that cannot shift a filter"
-    )
-    coordconv: Literal["none", "localization", "classifier", "both"] = Field(
-        "none", description="which of its two halves gets CoordConv layers instead of plain convolutions"
-    )
+    classifier: Literal["cnn", "fcn"] = Field("cnn", description="the tutorial's, or dense layers, which cannot shift a filter")
+    coordconv: Literal["none", "localization", "classifier", "both"] = Field("none", description="halves with CoordConv layers")
     activation: Literal["relu", "leaky-relu"] = Field("relu", description="what follows the localization's convolutions")
     width: float = Field(1.0, gt=0, le=16, description="channels and hidden units of the classifier, times this")
     view: int | None = Field(None, ge=16, description="side in pixels of what the classifier sees; default: the world's")

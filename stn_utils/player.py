@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 
 from . import show
 from .warp import affine, compose, corners, identity, warp
@@ -27,20 +28,17 @@ def _fill(template, **values):
     return page.replace("__ID__", "stn-" + hashlib.md5(page.encode()).hexdigest()[:12])
 
 
-def player_html(pictures, labels, still):
-    """A self-contained player: pictures (PIL) with a slider, a play button and arrow keys; no kernel, no network.
+def player_html(pictures, still):
+    """A self-contained player: a picture (PIL) an epoch, with slider, play button and arrow keys; no kernel, no network.
 
     still (PIL) is what a reader sees where scripts do not run.
     """
-    if len(pictures) != len(labels) or not pictures:
-        raise ValueError(f"pictures and labels: expected the same number above 0, got {len(pictures)} and {len(labels)}.")
     uris = [show.data_uri(show.encode(p, "webp", quality=75, method=6), "webp") for p in pictures]
     strip = show.data_uri(show.encode(still, "webp", quality=75, method=6), "webp")
-    return _fill("player.html", WIDTH=pictures[0].width, STRIP=strip, FRAMES=json.dumps(uris),
-                 LABELS=json.dumps(labels), START=len(pictures) - 1)  # fmt: skip
+    return _fill("player.html", WIDTH=pictures[0].width, STRIP=strip, FRAMES=json.dumps(uris), START=len(pictures) - 1)
 
 
-def player_widget(pictures, labels):
+def player_widget(pictures):
     """The same player as ipywidgets 7.7 or 8: slider and play button move the picture while a kernel runs."""
     import ipywidgets
 
@@ -48,37 +46,26 @@ def player_widget(pictures, labels):
     last = len(encoded) - 1
     image = ipywidgets.Image(value=encoded[last], format="png")
     slider = ipywidgets.IntSlider(value=last, max=last, description="epoch")
-    button = ipywidgets.Play(max=last, interval=500)
-    text = ipywidgets.Label(labels[last])
-
-    def move(change):
-        image.value, text.value = encoded[change["new"]], labels[change["new"]]
-
-    slider.observe(move, "value")
+    button = ipywidgets.Play(value=last, max=last, interval=500)
+    slider.observe(lambda change: image.set_trait("value", encoded[change["new"]]), "value")
     ipywidgets.link((button, "value"), (slider, "value"))  # not jslink: it was long broken on Colab
-    slider.value = last
-    return ipywidgets.VBox([image, ipywidgets.HBox([button, slider, text])])
+    return ipywidgets.VBox([image, ipywidgets.HBox([button, slider])])
 
 
 def play(runs, count=None):
     """Show the epoch player: a slider that works in Colab, JupyterLab and exported pages; runs, count as in `show.frames`."""
     from IPython.display import HTML, display
 
-    pictures = show.frames(runs, count)
-    labels = [f"epoch {epoch}" for epoch in range(len(pictures))]
-    display(HTML(player_html(pictures, labels, show.filmstrip(runs, count))))
+    display(HTML(player_html(show.frames(runs, count), show.filmstrip(runs, count))))
 
 
 def play_widget(runs, count=None):
     """The epoch player as ipywidgets; runs and count as in `show.frames`."""
-    pictures = show.frames(runs, count)
-    return player_widget(pictures, [f"epoch {epoch}" for epoch in range(len(pictures))])
+    return player_widget(show.frames(runs, count))
 
 
 def _explorer_still(image, theta):
     """Input with window and grid, and what the window shows, as one PIL picture; image (1, H, W) in [0, 1]."""
-    from PIL import Image, ImageDraw
-
     side, edge = 280, 40
     sheet = Image.new("RGB", (2 * side + 3 * edge, side + 2 * edge), show.PAPER)
     for left, picture in ((edge, image), (2 * edge + side, warp(image[None], theta)[0])):
@@ -141,8 +128,7 @@ class Episode:
 
     def policy_loss(self):
         """The loss after as many moves of the policy's own."""
-        with torch.no_grad():
-            return self.look(self.net.looks(self.x)[-1])[3]
+        return self.look(self.net.looks(self.x)[-1])[3]
 
 
 def policy_widget(net, x, y, names):
@@ -163,20 +149,17 @@ def policy_widget(net, x, y, names):
         for button in buttons:
             button.disabled = not left
 
-    def press(number):
-        def pressed(_):
-            if len(game.moves) < game.transformer.steps:  # a second press may be quicker than the button's end
-                update(game.move(number))
-
-        return pressed
+    def press(button):
+        if len(game.moves) < game.transformer.steps:  # a second press may be quicker than the button's end
+            update(game.move(buttons.index(button)))
 
     def restart(_):
         game.theta, game.moves = identity(), []
         update()
 
     buttons = [ipywidgets.Button(description=name) for name in names]
-    for number, button in enumerate(buttons):
-        button.on_click(press(number))
+    for button in buttons:
+        button.on_click(press)
     again = ipywidgets.Button(description="start again", button_style="warning")
     again.on_click(restart)
     update()

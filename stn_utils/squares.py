@@ -35,14 +35,9 @@ def split(points, how, canvas=64, seed=0):
     return points[~held_out], points[held_out]
 
 
-def inputs(points, canvas=64):
-    """What a network gets: centres (N, 2) on the scale of `layers.coordinates`, from -1 to 1."""
-    return 2 * points.float() / (canvas - 1) - 1
-
-
-def targets(points, canvas=64):
-    """What it is asked for: the pixel's number (N,), row by row."""
-    return points[:, 1] * canvas + points[:, 0]
+def examples(points, canvas=64):
+    """What a network gets, centres (N, 2) from -1 to 1 as in `layers.coordinates`, and its answer: the pixel's number (N,)."""
+    return 2 * points.float() / (canvas - 1) - 1, points[:, 1] * canvas + points[:, 0]
 
 
 def coordconv_net(canvas=64):
@@ -54,26 +49,22 @@ def coordconv_net(canvas=64):
     return nn.Sequential(*layers, nn.Flatten())
 
 
-def deconv_net(canvas=64, channels=1, kernel=4):
-    """The paper's deconvolution network, (B, 2) -> one logit a pixel (B, canvas^2); canvas a power of 2.
-
-    channels: 1 to 3 times the narrowest; kernel: 2 to 4. At 64x64, 46,465 to 1,632,001 parameters.
-    """
+def deconv_net(canvas=64):
+    """The paper's narrowest deconvolution network, kernel 4, (B, 2) -> one logit a pixel (B, canvas^2); canvas a power of 2."""
     doublings = (canvas - 1).bit_length()
-    widths = [64 * channels] * (doublings - 3) + [32 * channels] * 2
-    padding = {2: (0, 0), 3: (1, 1), 4: (1, 0)}[kernel]  # padding and output padding that double the side exactly
+    widths = [64] * (doublings - 3) + [32] * 2
     layers = [nn.Unflatten(1, (2, 1, 1))]
     for before, after in zip([2, *widths], widths):
-        layers += [nn.ConvTranspose2d(before, after, kernel, 2, *padding), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 1, kernel, 2, *padding), nn.Flatten())
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 1, 4, 2, 1), nn.Flatten())
 
 
 @torch.no_grad()
 def answers(net, points, canvas=64):
     """For centres (N, 2): whether their pixel gets the largest logit, and the probability it gets; both (N,)."""
     net.eval()
-    chances = torch.cat([net(part).softmax(dim=1) for part in inputs(points, canvas).split(256)])
-    right = targets(points, canvas)
+    x, right = examples(points, canvas)
+    chances = torch.cat([net(part).softmax(dim=1) for part in x.split(256)])
     return chances.argmax(dim=1) == right, chances.gather(1, right[:, None])[:, 0]
 
 
@@ -84,7 +75,7 @@ def learn(net, known, held_out, epochs, lr, canvas=64, batch_size=16, until_perf
     """
     optimizer = torch.optim.Adam(net.parameters(), lr)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 200, 0.1)
-    x, y = inputs(known, canvas), targets(known, canvas)
+    x, y = examples(known, canvas)
     for epoch in range(1, epochs + 1):
         net.train()
         total = 0.0

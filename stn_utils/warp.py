@@ -75,12 +75,6 @@ def warp(x, theta, size=None, padding="zeros", background=0.0):
     A single theta (1, 2, 3) serves the whole batch. Convention and padding as in this module's `sample`.
     Raises ValueError for wrong shapes, non-finite theta, mixed devices or types, unknown padding.
     """
-    _check(x, theta, padding)
-    grid = make_grid(theta.expand(len(x), 2, 3), size or x.shape[-2:])
-    return sample(x, grid, padding, background)
-
-
-def _check(x, theta, padding):
     one_of("padding", padding, PADDINGS)
     if x.ndim != 4:
         raise ValueError(f"x: expected images (B, C, H, W), got shape {tuple(x.shape)}.")
@@ -92,6 +86,8 @@ def _check(x, theta, padding):
         raise ValueError(f"theta is {theta.dtype} on {theta.device}, x is {x.dtype} on {x.device}: bring them together.")
     if not torch.isfinite(theta).all():
         raise ValueError("theta: holds nan or inf; the localization net has diverged, or the input held them already.")
+    grid = make_grid(theta.expand(len(x), 2, 3), size or x.shape[-2:])
+    return sample(x, grid, padding, background)
 
 
 def _square(theta):

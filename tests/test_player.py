@@ -25,7 +25,7 @@ def embedded(page):
 
 @pytest.fixture
 def page():
-    return player.player_html(colours(3), ["a", "b", "c"], still=Image.new("RGB", (44, 22), "red"))
+    return player.player_html(colours(3), still=Image.new("RGB", (44, 22), "red"))
 
 
 def test_the_page_holds_the_still_and_every_frame_in_order(page):
@@ -33,7 +33,6 @@ def test_the_page_holds_the_still_and_every_frame_in_order(page):
     assert [picture.size for picture in pictures] == [(44, 22)] + [(40, 20)] * 3
     for picture, wanted in zip(pictures[1:], colours(3)):
         assert np.abs(np.asarray(picture).astype(int) - np.asarray(wanted)).max() <= 8  # webp
-    assert 'labels = ["a", "b", "c"]' in page
 
 
 def test_the_still_stands_outside_the_script_where_a_reader_without_scripts_sees_it(page):
@@ -49,22 +48,15 @@ def test_a_page_fetches_nothing_and_has_no_gap_in_its_template(page, kind):
 
 
 def test_equal_players_are_equal_text_and_different_ones_have_different_ids(page):
-    again = player.player_html(colours(3), ["a", "b", "c"], still=Image.new("RGB", (44, 22), "red"))
-    other = player.player_html(colours(3), ["a", "b", "d"], still=Image.new("RGB", (44, 22), "red"))
+    again = player.player_html(colours(3), still=Image.new("RGB", (44, 22), "red"))
+    other = player.player_html(colours(3), still=Image.new("RGB", (44, 22), "blue"))
     assert again == page
     assert len({re.search(r'id="(stn-\w+)"', text)[1] for text in (page, other)}) == 2
 
 
-@pytest.mark.parametrize("count, labels", [(3, ["a", "b"]), (0, [])])
-def test_pictures_and_labels_that_do_not_match_are_refused(count, labels):
-    with pytest.raises(ValueError, match="expected the same number above 0"):
-        player.player_html(colours(count), labels, still=colours(1)[0])
-
-
-def test_play_labels_the_frames_from_epoch_0_on(run, displayed):
+def test_play_has_a_frame_an_epoch_from_0_on(run, displayed):
     player.play(run, count=2)
     (shown,) = displayed
-    assert 'labels = ["epoch 0", "epoch 1", "epoch 2"]' in shown.data
     assert len(embedded(shown.data)) == 1 + EPOCHS + 1
 
 
@@ -76,14 +68,14 @@ def widgets_of(root, kind):
     return inside + [root] * isinstance(root, kind)
 
 
-def test_the_sliders_value_chooses_picture_and_label_of_the_widget():
-    root = player.player_widget(colours(3), ["a", "b", "c"])
+def test_the_sliders_value_chooses_the_picture_of_the_widget():
+    root = player.player_widget(colours(3))
     (slider,), (image,) = widgets_of(root, ipywidgets.IntSlider), widgets_of(root, ipywidgets.Image)
-    (button,), (label,) = widgets_of(root, ipywidgets.Play), widgets_of(root, ipywidgets.Label)
+    (button,) = widgets_of(root, ipywidgets.Play)
     assert (slider.min, slider.value, slider.max) == (0, 2, 2)
     for i in (2, 0, 1):
         slider.value = i
-        assert (image.value, label.value) == (show.encode(colours(3)[i]), "abc"[i])
+        assert image.value == show.encode(colours(3)[i])
         assert button.value == i
     button.value = 2
     assert slider.value == 2
@@ -91,8 +83,8 @@ def test_the_sliders_value_chooses_picture_and_label_of_the_widget():
 
 def test_the_widget_of_a_run_shows_its_frames(run):
     root = player.play_widget(run, count=2)
-    (image,), (label,) = widgets_of(root, ipywidgets.Image), widgets_of(root, ipywidgets.Label)
-    assert (image.value, label.value) == (show.encode(show.frames(run, 2)[-1]), f"epoch {EPOCHS}")
+    (image,), (slider,) = widgets_of(root, ipywidgets.Image), widgets_of(root, ipywidgets.IntSlider)
+    assert (image.value, slider.value, slider.description) == (show.encode(show.frames(run, 2)[-1]), EPOCHS, "epoch")
 
 
 @pytest.mark.parametrize("name, value", [("angle", 90), ("scale", 0.5), ("shift_x", 0.3), ("shift_y", -1), ("shear", 1)])

@@ -140,7 +140,7 @@ def in_this_process(monkeypatch):
             try:
                 self.work()
                 self.exitcode = 0
-            except Exception:
+            except (Exception, SystemExit):  # as a process does, which ends with 1
                 self.exitcode = 1
 
         def is_alive(self):

@@ -21,7 +21,7 @@ FIGURES = {
     "before_after": show.before_after,
     "before_after, epoch 0": lambda run: show.before_after(run, count=3, epoch=0),
     "curves": lambda run: show.curves({"stn": run, "again": run}),
-    "curves of det": lambda run: show.curves({"stn": run}, "det", "zoom"),
+    "curves of det": lambda run: show.curves({"stn": run}, "det"),
     "confusion": show.confusion,
     "seeds": lambda run: show.seeds(RECORDS, {"a": "first", "b": "second"}),
     "bands": lambda run: show.bands(RECORDS, {"a": "first", "b": "second"}, "outside", low=0, high=1, title="two"),

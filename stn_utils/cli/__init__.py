@@ -51,11 +51,6 @@ def study(arguments):
     return 0
 
 
-def doctor(arguments):
-    """Check this machine, a line per part."""
-    return 0 if check_machine() else 1
-
-
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -85,7 +80,7 @@ def _parser():
     sub.add_argument("--show", action="store_true", help="only print the table")
     sub = command("data", data, data.__doc__)
     sub.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DATASETS)}; default all")
-    command("doctor", doctor, doctor.__doc__)
+    command("doctor", lambda arguments: 0 if check_machine() else 1, "Check this machine, a line per part.")
     return parser, commands.choices
 
 

@@ -9,6 +9,7 @@ square and resized to the canvas of the run's world. Beside each, NAME.stn.png s
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageOps
 
 from .. import show
 from ..run import Run
@@ -23,8 +24,6 @@ def add_arguments(parser):
 
 def read(path, side):
     """A picture file as (1, 1, side, side) in [0, 1], bright on black, and whether it was inverted for that."""
-    from PIL import Image, ImageOps
-
     try:
         image = ImageOps.exif_transpose(Image.open(path))
         image.load()

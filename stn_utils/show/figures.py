@@ -36,43 +36,27 @@ def images(batch, titles=None, low=0, high=1, suptitle=None):
     plt.show()
 
 
-def _to_pixel_axis(points, shape):
-    """Normalized (..., 2) -> pixel positions for an image of the given (H, W)."""
-    size = torch.tensor([shape[-1], shape[-2]], dtype=points.dtype)
-    return ((points.detach().cpu() + 1) * size - 1) / 2
+def _draw_window(ax, theta, shape):
+    """Window theta (1, 2, 3) on an image of shape (..., H, W), its top left corner dotted, and 6x6 of its sampling points."""
+    size = torch.tensor([shape[-1], shape[-2]])
+    box, points = (((part.detach().cpu() + 1) * size - 1) / 2 for part in (corners(theta), make_grid(theta, (6, 6))))
+    ax.plot(*points.reshape(-1, 2).T, ".", color=WINDOW, markersize=2)  # the full grid of 28x28 would hide the image
+    ax.plot(*box[0, [0, 1, 2, 3, 0]].T, color=WINDOW, linewidth=1.6)
+    ax.plot(*box[0, 0], "o", color=WINDOW, markersize=4)
 
 
-def draw_window(ax, theta, shape, color=WINDOW):
-    """Outline of the window theta (2, 3) on an image of shape (..., H, W); a dot marks its top left corner."""
-    box = _to_pixel_axis(corners(theta[None])[0], shape)
-    closed = torch.cat([box, box[:1]])
-    ax.plot(closed[:, 0], closed[:, 1], color=color, linewidth=1.6)
-    ax.plot(*box[0], "o", color=color, markersize=4)
-
-
-def draw_grid(ax, theta, shape, size, color=WINDOW):
-    """The sampling points of theta (2, 3), one per output pixel of size (h, w), on an image of shape (..., H, W)."""
-    points = _to_pixel_axis(make_grid(theta[None], size)[0].reshape(-1, 2), shape)
-    ax.plot(points[:, 0], points[:, 1], ".", color=color, markersize=2 if len(points) > 20 else 6)
-
-
-def looks(x, theta, x_warped, titles=None, suptitle=None, grid=(6, 6)):
-    """Three rows: inputs (N, C, H, W), the sampling grid and window of theta (N, 2, 3) on them, warped pictures.
-
-    grid: how many sampling points to draw; a full grid of 28x28 would hide the image.
-    """
+def looks(x, theta, x_warped, titles=None, suptitle=None):
+    """Three rows: inputs (N, C, H, W), the sampling grid and window of theta (N, 2, 3) on them, warped pictures."""
     count = len(x)
     side = WIDTH / max(count, 5)
     height, width = x.shape[-2:]
     reach = corners(theta).nan_to_num(0, 9, -9).abs().max().item()
-    beyond = (reach - 1) / 2 + 0.03  # of the image; a window may reach beyond it
-    rim = max(height, width) * min(max(beyond, 0.05), 0.5)
+    rim = max(height, width) * min(max((reach - 1) / 2 + 0.03, 0.05), 0.5)  # a window may reach beyond the image
     figure, axes = plt.subplots(3, count, figsize=(side * count, 3 * side + 0.3), squeeze=False)
     for i in range(count):
         _picture(axes[0, i], x[i], titles[i] if titles is not None else None, 0, 1)
         _picture(axes[1, i], x[i], None, 0, 1)
-        draw_grid(axes[1, i], theta[i].detach().cpu(), x.shape, grid)
-        draw_window(axes[1, i], theta[i].detach().cpu(), x.shape)
+        _draw_window(axes[1, i], theta[[i]], x.shape)
         axes[1, i].set(xlim=(-rim - 0.5, width + rim - 0.5), ylim=(height + rim - 0.5, -rim - 0.5), facecolor=FAINT)
         _picture(axes[2, i], x_warped[i], None, 0, 1)
     for ax, name in zip(axes[:, 0], ("input", "grid\non input", "warped")):
@@ -106,18 +90,11 @@ def _epochs(ax):
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def curves(runs, name="top1", title=None):
+def curves(runs, name="top1"):
     """History of several Runs {label: Run}: `top1`, `loss`, or any other entry, over epochs."""
-    _, ax = plt.subplots(figsize=(WIDTH, 3))
-    for label, run in runs.items():
-        values, heading = _entry(run.history, name)
-        label += f" (collapsed in epoch {run.collapse_epoch})" if run.collapse_epoch else ""
-        ax.plot(run.history["epoch"], values, "o-", markersize=4, label=label)
-        ax.set_ylabel(heading)
-    _epochs(ax)
-    ax.set_title(title or next(iter(runs.values())).title)
-    ax.legend(**BESIDE)
-    plt.show()
+    ends = [f" (collapsed in epoch {run.collapse_epoch})" if run.collapse_epoch else "" for run in runs.values()]
+    histories = {label + end: [run.history] for (label, run), end in zip(runs.items(), ends)}
+    _draw_means(histories, name, title=next(iter(runs.values())).title)
 
 
 def seeds(records, rows, name="det", low=None, high=None):
@@ -139,26 +116,24 @@ def seeds(records, rows, name="det", low=None, high=None):
 
 
 def bands(records, rows, name="top1", low=None, high=None, title=None):
-    """A study's history entry over epochs: a line per row, the mean over its seeds, in a band of its 95 % t-interval.
+    """A study's history entry over epochs: per row the mean over seeds, in its 95 % t-interval; arguments as in `seeds`."""
+    found = {label: [record["history"] for record in records if record["row"] == row] for row, label in rows.items()}
+    _draw_means({f"{label} (seeds: {len(h)})": h for label, h in found.items() if h}, name, low, high, title)
 
-    records, rows and name as in `seeds`.
-    """
+
+def _draw_means(histories, name, low=None, high=None, title=None):
+    """Draw {label: histories}: the mean of an entry over epochs, and its band; of one history a line."""
     _, ax = plt.subplots(figsize=(WIDTH, 3))
-    for row, label in rows.items():
-        found = [record["history"] for record in records if record["row"] == row]
-        if not found:
-            continue
+    for label, found in histories.items():
         by_epoch = zip(*(_entry(history, name)[0] for history in found))  # as long as every seed is there
         low_edge, means, high_edge = np.array([(m - (h or 0), m, m + (h or 0)) for m, h in map(interval, by_epoch)]).T
         epochs = found[0]["epoch"][: len(means)]
-        (line,) = ax.plot(epochs, means, label=f"{label} (seeds: {len(found)})")
+        (line,) = ax.plot(epochs, means, "o-", markersize=4, label=label)
         ax.fill_between(epochs, low_edge, high_edge, color=line.get_color(), alpha=0.15, linewidth=0)
         ax.set_ylabel(_entry(found[0], name)[1])
     _epochs(ax)
-    ax.set_ylim(low, high)
-    if title:
-        ax.set_title(title)
-    if ax.lines:
+    ax.set(ylim=(low, high), title=title or "")
+    if histories:
         ax.legend(**BESIDE)
     plt.show()
 

@@ -1,6 +1,4 @@
-"""The warps of a Run, epoch by epoch, as pictures. Collecting frames, drawing them and encoding them are three functions,
-so that slider, GIF and film strip share the same frames.
-"""
+"""The warps of a Run, epoch by epoch, as pictures: slider, GIF and film strip share the same frames."""
 
 import base64
 import io
@@ -8,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import font_manager
+from matplotlib.colors import to_rgb
+from PIL import Image, ImageDraw, ImageFont
 
 from ..warp import corners, identity
 from .style import DIGITS_SHOWN, FAINT, INK, PAPER, WINDOW, plane, shown
@@ -16,9 +17,6 @@ TILE, GAP, LEFT, TOP = 74, 6, 78, 30  # pixels
 
 
 def _font(size, bold=False):
-    from matplotlib import font_manager
-    from PIL import ImageFont
-
     name = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
     return ImageFont.truetype(font_manager.findfont(name), size)
 
@@ -29,16 +27,8 @@ def _rim(thetas):
     return round(TILE - (TILE - 8) / reach)  # 8: for the line and the dot
 
 
-def _rim_of(runs):
-    """The rim that serves all epochs of a Run, or of several {title: Run}."""
-    probes = [shown(run, 1)[0] for run in (runs.values() if isinstance(runs, dict) else [runs])]
-    return _rim(torch.cat([probe["thetas"].flatten(0, 1) for probe in probes]))
-
-
 def _tile(image, theta=None, rim=0):
     """uint8 (C, H, W) -> a square PIL tile at double size; with theta (2, 3), its window drawn on it, in a rim."""
-    from PIL import Image, ImageDraw
-
     side = 2 * TILE - 2 * rim
     tile = Image.new("RGB", (2 * TILE, 2 * TILE), FAINT)
     picture = Image.fromarray(plane(image)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
@@ -53,8 +43,6 @@ def _tile(image, theta=None, rim=0):
 
 def _tile_row(pictures, thetas=None, rim=0):
     """A row of tiles, drawn at double size and reduced, so that lines are smooth."""
-    from PIL import Image
-
     row = Image.new("RGB", (2 * len(pictures) * (TILE + GAP), 2 * TILE), PAPER)
     for i, picture in enumerate(pictures):
         row.paste(_tile(picture, None if thetas is None else thetas[i], rim), (2 * i * (TILE + GAP), 0))
@@ -63,8 +51,6 @@ def _tile_row(pictures, thetas=None, rim=0):
 
 def _sheet(rows, heading):
     """Stack labelled rows [(label, row)] under a heading."""
-    from PIL import Image, ImageDraw
-
     sheet = Image.new("RGB", (LEFT + rows[0][1].width, TOP + len(rows) * (TILE + GAP)), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((GAP, 7), heading, fill=INK, font=_font(14, bold=True))
@@ -83,13 +69,10 @@ def epoch_label(run, epoch, title=None):
 
 
 def _beside(runs, count, draw):
-    """What `draw(run, count, title)` makes of each Run, side by side; one Run, or several as {title: Run}.
-
-    `draw` returns a list of pictures (PIL). A Run with fewer epochs waits on its last picture.
-    """
-    if not isinstance(runs, dict):
-        return draw(runs, count or DIGITS_SHOWN, None)
-    columns = [draw(run, count or DIGITS_SHOWN // len(runs), title) for title, run in runs.items()]
+    """The pictures that `draw(run, count, title, rim)` returns, several Runs side by side; the shorter wait on their last."""
+    runs = runs if isinstance(runs, dict) else {None: runs}
+    rim = _rim(torch.cat([shown(run, 1)[0]["thetas"].flatten(0, 1) for run in runs.values()]))
+    columns = [draw(run, count or DIGITS_SHOWN // len(runs), title, rim) for title, run in runs.items()]
     longest = max(map(len, columns))
     return [stack([column[min(i, len(column) - 1)] for column in columns], across=True) for i in range(longest)]
 
@@ -99,9 +82,8 @@ def frames(runs, count=None):
 
     runs: a Run, or {title: Run} for several side by side. count: digits of each, default ten in all.
     """
-    rim = _rim_of(runs)
 
-    def draw(run, count, title):
+    def draw(run, count, title, rim):
         probe, chosen = shown(run, count)
         pictures = []
         for epoch, (thetas, warped) in enumerate(zip(probe["thetas"], probe["warped"])):
@@ -115,9 +97,8 @@ def frames(runs, count=None):
 
 def filmstrip(runs, count=None, rows=5):
     """One still picture (PIL): the inputs, then their warp at up to `rows` epochs from first to last; as in `frames`."""
-    rim = _rim_of(runs)
 
-    def draw(run, count, title):
+    def draw(run, count, title, rim):
         probe, chosen = shown(run, count)
         epochs = sorted({round(i * run.epochs / (rows - 1)) for i in range(rows)})
         strip = [("input", _tile_row(probe["images"][chosen], probe["thetas"][-1][chosen], rim))]
@@ -134,9 +115,6 @@ def places(panels, canvas, heading, scale=8):
     panels: {title: (points (N, 2) whole pixels (x, y), values (N,) from 0, paper, to 1, full colour, held_out (N,) bool)}.
     canvas: side in pixels of what the places lie on, drawn `scale` times as large.
     """
-    from matplotlib.colors import to_rgb
-    from PIL import Image, ImageDraw
-
     side = canvas * scale
     sheet = Image.new("RGB", (len(panels) * (side + 2 * GAP), side + 2 * TOP), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -153,26 +131,16 @@ def places(panels, canvas, heading, scale=8):
     return sheet
 
 
-def _palette():
-    """The colours of every frame, as a PIL palette: grey levels, and the window's colour fading into its surroundings."""
-    from matplotlib.colors import to_rgb
-    from PIL import Image
+def _few_colours(pictures):
+    """The same PIL pictures in one palette (grey, the window's colour fading), no dither: small files, no flicker."""
 
     def fade(start, end, steps):
         return [tuple(np.array(to_rgb(start)) * (1 - t) + np.array(to_rgb(end)) * t) for t in np.linspace(0, 1, steps)]
 
     colours = fade("black", "white", 32) + fade(WINDOW, "black", 8) + fade(WINDOW, PAPER, 8)
     colours += fade(WINDOW, FAINT, 6) + fade(FAINT, "black", 5) + fade(INK, PAPER, 5)
-    image = Image.new("P", (1, 1))
-    image.putpalette([round(255 * channel) for colour in colours for channel in colour])
-    return image
-
-
-def _few_colours(pictures):
-    """The same PIL pictures in the shared palette, without dither: small files, no flicker between frames."""
-    from PIL import Image
-
-    palette = _palette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([round(255 * channel) for colour in colours for channel in colour])
     return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
 
 
@@ -224,10 +192,7 @@ def gif(runs, path, count=None, limit=250_000):
 
 
 def episode(run, count=DIGITS_SHOWN, step="look"):
-    """One picture (PIL) per look of a trained network, from the untouched images on: the window so far, and what it shows.
-
-    step: what the headings call a look; a policy makes moves.
-    """
+    """One picture (PIL) per look of a trained network, from the untouched images on; step: what the headings call a look."""
     probe, chosen = shown(run, count)
     images = probe["images"][chosen]
     x = images.float() / 255
@@ -245,8 +210,6 @@ def episode(run, count=DIGITS_SHOWN, step="look"):
 
 def stack(pictures, across=False):
     """PIL pictures as one: below each other, or side by side."""
-    from PIL import Image
-
     widths, heights = zip(*(picture.size for picture in pictures))
     size = (sum(widths), max(heights)) if across else (max(widths), sum(heights))
     sheet = Image.new("RGB", size, PAPER)

@@ -4,8 +4,11 @@ import math
 import textwrap
 
 from .. import diagnose, metrics
+from ..experiment import one_of
 from ..train import ORACLE_IMAGES
 from .records import unpack
+
+IMAGES = ("dataset", "world", "replica")  # what decides the test images
 
 
 def collapse(record):
@@ -17,74 +20,60 @@ def _top1(record):
     return 100 * record["result"]["test_top1"]
 
 
-def _oracle(record):
-    return 100 * record["result"].get("oracle_top1", float("nan"))
-
-
 def _beside_oracle(record):
     """Top-1 of the row itself on the images that its oracle was asked for."""
     asked = "oracle_top1" in record["result"]
     return 100 * unpack(record["result"]["correct"])[:ORACLE_IMAGES].mean() if asked else float("nan")
 
 
-def _last(name):
-    def last(record):
-        values = record["history"].get(name) or [None]
-        return float("nan") if values[-1] is None else values[-1]  # null stands for nan
-
-    return last
+def _last(record, name):
+    """An entry of the history after the last epoch; nan, for which null stands, for a net without looks."""
+    value = (record["history"].get(name) or [None])[-1]
+    return float("nan") if value is None else value
 
 
 MEASURES = {  # what a contrast compares: value of a record, how to print the difference
     "test_top1": (_top1, "{:+.2f} ± {:.2f} points"),
     "collapsed": (lambda record: 100.0 * bool(collapse(record)), "{:+.1f} ± {:.1f} points"),
-    "det": (_last("det"), "{:+.2f} ± {:.2f}"),
-    "outside": (_last("outside"), "{:+.2f} ± {:.2f}"),
+    "det": (lambda record: _last(record, "det"), "{:+.2f} ± {:.2f}"),
+    "outside": (lambda record: _last(record, "outside"), "{:+.2f} ± {:.2f}"),
 }
 
 
-def _mean(value, decimals=2):
-    """A column: mean and t-interval of value(record)."""
-
-    def show(records):
-        values = [value(record) for record in records]
-        if not values or any(map(math.isnan, values)):  # a net without looks, or without an oracle
-            return "-"
-        mean, half = metrics.interval(values)
-        return f"{mean:6.{decimals}f}" + (f" ± {half:.{decimals}f}" if half is not None else "")
-
-    return show
+def _mean(records, value, decimals=2):
+    """Mean and t-interval of value(record)."""
+    values = [value(record) for record in records]
+    if not values or any(map(math.isnan, values)):  # a net without looks, or without an oracle
+        return "-"
+    mean, half = metrics.interval(values)
+    return f"{mean:6.{decimals}f}" + (f" ± {half:.{decimals}f}" if half is not None else "")
 
 
-def _rate(happened):
-    """A column: how many of the records, with Wilson's interval in percent."""
-
-    def show(records):
-        if "det" not in records[0]["history"]:
-            return "-"
-        count = sum(map(bool, map(happened, records)))
-        low, high = metrics.wilson(count, len(records))
-        return f"{count}/{len(records)} ({100 * low:.0f}-{100 * high:.0f} %)"
-
-    return show
+def _rate(records, happened):
+    """How many of the records, with Wilson's interval in percent."""
+    if "det" not in records[0]["history"]:
+        return "-"
+    count = sum(map(bool, map(happened, records)))
+    low, high = metrics.wilson(count, len(records))
+    return f"{count}/{len(records)} ({100 * low:.0f}-{100 * high:.0f} %)"
 
 
-def _alive(column):
-    return lambda records: column([record for record in records if not collapse(record)])
+def _alive(records):
+    return [record for record in records if not collapse(record)]
 
 
 COLUMNS = {  # heading, alignment and width, text of a row's records; "alive" leaves the collapsed runs out
-    "top1": ("test top-1, %", "<15", _mean(_top1)),
-    "beside_oracle": ("on oracle's images", "<20", _mean(_beside_oracle)),
-    "oracle": ("oracle, %", "<15", _mean(_oracle)),
-    "lowest": ("lowest", ">7", lambda records: f"{min(map(_top1, records)):.2f}"),
-    "parameters": ("parameters", ">12", lambda records: f"{records[0]['result']['parameters']:,}"),
-    "collapsed": ("collapsed", "<17", _rate(collapse)),
-    "ever_thrown": ("ever thrown", "<17", _rate(lambda record: any(diagnose.thrown(record["history"])))),
-    "alive_top1": ("alive: top-1, %", "<17", _alive(_mean(_top1, 1))),
-    "det": ("alive: det A", "<15", _alive(_mean(_last("det")))),
-    "outside": ("alive: outside", "<16", _alive(_mean(_last("outside")))),
-    "zoomed_out": ("det A above 1", "<17", _rate(lambda record: _last("det")(record) > 1)),
+    "top1": ("test top-1, %", "<15", lambda found: _mean(found, _top1)),
+    "beside_oracle": ("on oracle's images", "<20", lambda found: _mean(found, _beside_oracle)),
+    "oracle": ("oracle, %", "<15", lambda found: _mean(found, lambda r: 100 * r["result"].get("oracle_top1", float("nan")))),
+    "lowest": ("lowest", ">7", lambda found: f"{min(map(_top1, found)):.2f}"),
+    "parameters": ("parameters", ">12", lambda found: f"{found[0]['result']['parameters']:,}"),
+    "collapsed": ("collapsed", "<17", lambda found: _rate(found, collapse)),
+    "ever_thrown": ("ever thrown", "<17", lambda found: _rate(found, lambda r: any(diagnose.thrown(r["history"])))),
+    "alive_top1": ("alive: top-1, %", "<17", lambda found: _mean(_alive(found), _top1, 1)),
+    "det": ("alive: det A", "<15", lambda found: _mean(_alive(found), MEASURES["det"][0])),
+    "outside": ("alive: outside", "<16", lambda found: _mean(_alive(found), MEASURES["outside"][0])),
+    "zoomed_out": ("det A above 1", "<17", lambda found: _rate(found, lambda r: _last(r, "det") > 1)),
 }
 
 
@@ -137,3 +126,35 @@ def _collapses(by_row):
             wrapped = textwrap.wrap(text, 110, subsequent_indent="  ", break_on_hyphens=False)
             lines += [line.replace("~", " ") for line in wrapped]  # a seed and its epoch stay in one line
     return lines
+
+
+def paired(study, ours, theirs):
+    """The difference ours - theirs between two rows of a study, as `difference` has it."""
+    rows = [one_of("row", row, list(study.rows)) for row in (ours, theirs)]
+    records = study.records()
+    scores = []
+    for row in rows:
+        results = {record["seed"]: record["result"] for record in records if record["row"] == row}
+        scores.append({seed: (result["test_top1"], unpack(result["correct"])) for seed, result in results.items()})
+    return difference(rows, [study.rows[row] for row in rows], scores)
+
+
+def difference(names, experiments, scores):
+    """The first minus the second in test top-1, with its 95 % t-interval over seeds, then McNemar's test seed by seed.
+
+    Each argument is a pair; scores: {seed: (top1, which test images were right (N,))}. Returns text. The interval decides;
+    each McNemar test tells of one pair of networks. Raises ValueError, naming what differs, for recipes that do not share
+    their seeds or their test images.
+    """
+    ours, theirs = names
+    for field in IMAGES:
+        values = [getattr(experiment, field) for experiment in experiments]
+        if values[0] != values[1]:
+            raise ValueError(f"paired comparison: {field} is {values[0]!r} in {ours}, {values[1]!r} in {theirs}.")
+    mean, half = metrics.compare(*({seed: 100 * top1 for seed, (top1, _) in side.items()} for side in scores))
+    width = f" ± {half:.2f}" if half is not None else ""
+    lines = [f"{ours} minus {theirs}: {mean:+.2f}{width} points, {len(scores[0])} paired seeds"]
+    for seed in sorted(scores[0]):
+        only_ours, only_theirs, p = metrics.mcnemar(*(side[seed][1] for side in scores))
+        lines.append(f"  seed {seed}: only {ours} right {only_ours}, only {theirs} right {only_theirs}, {p_text(p)}")
+    return "\n".join(lines)
