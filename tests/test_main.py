@@ -50,6 +50,7 @@ def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(argumen
     [
         ([], "train | compare"),
         (["study"], "required: name. stn study --help"),
+        (["doctor", "all"], "stn doctor takes no 'all'. stn doctor --help"),
         (["predict"], "RUN, IMAGE"),
         (["train", "--epochs"], "--epochs: expected one argument"),
         (["study", "vanilla", "--seeds", "0"], "--seeds: invalid choice: 0."),

@@ -96,7 +96,9 @@ def main(argv=None):
         if unknown:
             actions = commands.get(argv[0], parser)._actions
             flags = [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
-            one_of("flag" if unknown[0].startswith("-") else "argument", unknown[0].split("=")[0], flags)
+            if unknown[0].startswith("-"):
+                one_of("flag", unknown[0].split("=")[0], flags)
+            raise ValueError(f"stn {argv[0]} takes no {unknown[0]!r}. stn {argv[0]} --help says what it takes.")
         return arguments.call(arguments)
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept.", file=sys.stderr)
