@@ -103,7 +103,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept.", file=sys.stderr)
         return 130
-    except (ValueError, RuntimeError, DataUnavailable, OSError) as error:
+    except (ValueError, RuntimeError, OSError) as error:  # DataUnavailable is a RuntimeError
         if isinstance(error, BrokenPipeError):  # the reader of our output, `head` say, has closed
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

@@ -18,7 +18,8 @@ def run_missing(study, rows=None, seeds=None, device=None, jobs=1, share=(0, 1))
 
     jobs: how many runners, each a process with its share of the cores. share: (rank, ranks), for machines that work side by
     side: `cat` puts the records of those without a common disk together. A runner that was killed goes on after its last
-    whole epoch. Raises ValueError if glyphs stand in for the data, RuntimeError if a runner of several failed.
+    whole epoch. Raises ValueError if glyphs stand in for the data, RuntimeError if a runner of several failed, and
+    KeyboardInterrupt if it was interrupted.
     """
     wanted, device = study.missing(rows, seeds, share), train.pick_device(device)
     with tqdm(total=len(wanted), desc=study.name, unit="run", file=sys.stdout, disable=not sys.stdout.isatty()) as bar:
@@ -72,7 +73,7 @@ def _work(threads, study, wanted, device):
     torch.set_num_threads(threads)
     try:
         all(_run_one(study, *pair, device) for pair in wanted)  # ends at one that was interrupted
-    except (ValueError, RuntimeError, OSError, data.DataUnavailable) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
 
 
