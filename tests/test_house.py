@@ -75,7 +75,7 @@ def test_torch_and_torchvision_are_pinned_together():
     assert int(vision[1]) - int(torch[1]) == 15, "torchvision 0.(n + 15) belongs to torch 2.n"
 
 
-@pytest.mark.parametrize("chapter, name, count", [("01", "vanilla", 4), ("02", "normalization", 7)])
+@pytest.mark.parametrize("chapter, name, count", [("01", "vanilla", 4), ("02", "normalization", 7), ("03", "optimizer", 9)])
 def test_numbers_of_the_readmes_tables_stand_in_the_studies(chapter, name, count):
     from stn_utils import study
 
