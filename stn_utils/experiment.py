@@ -93,8 +93,12 @@ class Experiment(BaseModel):
             value = getattr(self, name)
             if self.model not in models and value != type(self).model_fields[name].default:
                 raise ValueError(f"{name}={value!r} belongs to {' or '.join(models)}, not to model={self.model!r}.")
-        if self.coordconv in ("localization", "both") and self.model == "convnet":
-            raise ValueError(f"coordconv={self.coordconv!r} changes the localization net, and a convnet has none.")
+        if self.model == "convnet" or (self.model == "reinforced" and self.policy != "learned"):
+            for name, value in (("coordconv", self.coordconv), ("normalize", self.normalize)):
+                if value in ("localization", "both"):
+                    raise ValueError(f"{name}={value!r} changes the localization net, and this {self.model} has none.")
+        if self.resample and self.recurrence != "corrected":
+            raise ValueError(f"resample=True belongs to recurrence='corrected', not {self.recurrence!r}.")
         if self.classifier == "fcn" and (self.coordconv in ("classifier", "both") or self.width != 1):
             raise ValueError("classifier='fcn' has no convolutions and one width: coordconv and width change those of 'cnn'.")
         return self

@@ -22,12 +22,14 @@ def start_at_identity(linear, family="affine"):
 class Transformer(nn.Module):
     """What every transformer has: the size (h, w) of its output, default that of the input, and its sampler's options.
 
-    padding, background and the coordinate convention are those of `warp.sample`.
+    padding, background and the coordinate convention are those of `warp.sample`. steps: how many looks, at least 1.
     """
 
-    def __init__(self, size=None, padding="zeros", background=0.0):
+    def __init__(self, size=None, padding="zeros", background=0.0, steps=1):
         super().__init__()
-        self.size = size
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}.")
+        self.size, self.steps = size, steps
         self.padding = one_of("padding", padding, PADDINGS)
         self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
 

@@ -93,7 +93,7 @@ def mcnemar(ours, theirs):
     return only_ours, only_theirs, float(stats.binomtest(only_ours, differ).pvalue) if differ else 1.0
 
 
-def interval(values, level=0.95):
+def interval(values):
     """Mean and half-width of the t-interval over values, one per seed; half-width None for a single value.
 
     Raises ValueError if there are none.
@@ -105,7 +105,7 @@ def interval(values, level=0.95):
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, None
-    return mean, float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+    return mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 def differences(ours, theirs):
@@ -119,28 +119,30 @@ def differences(ours, theirs):
     return [ours[seed] - theirs[seed] for seed in sorted(ours)]
 
 
-def compare(ours, theirs, level=0.95):
+def compare(ours, theirs):
     """Mean and half-width of the t-interval of `differences`."""
-    return interval(differences(ours, theirs), level)
+    return interval(differences(ours, theirs))
 
 
 def paired_p(ours, theirs):
-    """p value of the t-test on `differences`; where they are all alike, 1 if they are 0, else 0."""
+    """p value of the t-test on `differences`; where they are all alike, 1 if they are 0, else 0; nan for less than two."""
     from scipy import stats
 
     found = differences(ours, theirs)
+    if len(found) < 2:
+        return math.nan
     if len(set(found)) == 1:
         return float(found[0] == 0)
     return float(stats.ttest_1samp(found, 0).pvalue)
 
 
-def wilson(successes, count, level=0.95):
+def wilson(successes, count):
     """Wilson's interval (low, high) for a rate; (0, 1) where nothing was counted."""
     from scipy import stats
 
     if not count:
         return 0.0, 1.0
-    interval = stats.binomtest(successes, count).proportion_ci(level, "wilson")
+    interval = stats.binomtest(successes, count).proportion_ci(0.95, "wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import diagnose
-from .data import load
+from . import data, diagnose
 from .experiment import Experiment
 from .models import build
 
@@ -59,12 +58,22 @@ class Run:
         model.load_state_dict(self.weights)
         return model.eval()
 
-    def right(self):
-        """Which test images it got right (N,). Raises ValueError if other data is here than the Run had."""
-        world = load(self.experiment.dataset, self.experiment.world, self.experiment.replica)
+    def test_part(self, device="cpu"):
+        """The test images that it is measured on. Raises ValueError if other data is here than the Run had."""
+        world = data.load(self.experiment.dataset, self.experiment.world, self.experiment.replica, device)
         if world.title != self.title:
             raise ValueError(f"its test images were those of {self.title}; here are those of {world.title}.")
-        return self.test["predictions"] == world.test.labels
+        return world.test
+
+    def tested(self):
+        """What it came to on the test images. Raises ValueError if it is not finished."""
+        if self.test is None:
+            raise ValueError(f"{self.title}: this Run is not finished, it has no test result.")
+        return self.test
+
+    def right(self):
+        """Which test images it got right (N,); raises what `tested` and `test_part` raise."""
+        return self.tested()["predictions"] == self.test_part().labels
 
     def save(self, folder):
         """Write the Run into `folder`; a kill at any moment leaves a whole Run there, this one or the last."""
@@ -126,7 +135,8 @@ def provenance(device, data):
 
     def git(*arguments):
         try:
-            answer = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10)
+            command = ["git", "--no-optional-locks", "-C", root, *arguments]
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
             return answer.stdout.strip() if answer.returncode == 0 else None
         except (OSError, subprocess.SubprocessError):
             return None

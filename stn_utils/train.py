@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from . import diagnose, metrics
+from . import data, diagnose, metrics
 from .board import Board
-from .data import load
 from .models import build
 from .run import Run, provenance
 
@@ -22,11 +21,12 @@ FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
 def pick_device(name=None):
     """The named device, else the fastest present. Raises ValueError if the named one is absent."""
     mps = torch.backends.mps.is_available() and torch.__version__ >= (2, 13)  # before, the sampler had no gradient there
-    present = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
-    name = name or next(kind for kind, here in present.items() if here)
-    if not present.get(str(name).split(":")[0], False):
-        raise ValueError(f"device {name!r} is not on this machine. Here: {[k for k, here in present.items() if here]}.")
-    return torch.device(name)
+    present = {"cuda": torch.cuda.device_count(), "mps": int(mps), "cpu": 1}
+    here = [kind for kind, count in present.items() if count]
+    kind, _, number = str(name or here[0]).partition(":")
+    if not (number or "0").isdecimal() or int(number or 0) >= present.get(kind, 0):
+        raise ValueError(f"device {name!r} is not on this machine. Here: {', '.join(here)}.")
+    return torch.device(name or here[0])
 
 
 def make_optimizer(model, experiment):
@@ -81,8 +81,8 @@ def _choose_probes(world):
     """The first images of each class, in class order."""
     part = world.val or world.test
     index = torch.cat([(part.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in range(world.classes)])
-    probe = {name: getattr(part, name)[index].cpu() for name in ("images", "labels", "poses")}
-    return {**probe, "thetas": None, "warped": None}
+    chosen = {name: getattr(part, name)[index].cpu() for name in ("images", "labels", "poses")}
+    return {**chosen, "thetas": None, "warped": None}
 
 
 @torch.no_grad()
@@ -112,15 +112,10 @@ def _go_on(experiment, folder, world):
     return run
 
 
-def _keep(run, model, optimizer, folder):
-    """Take the network and the optimizer into the Run, and the Run to the disk."""
-    run.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-    scores = run.history.get("val_top1", [])
-    if scores and scores.index(max(scores)) == len(scores) - 1:
-        run.best = {"epoch": run.epochs, "weights": run.weights}
-    run.optimizer = copy.deepcopy(optimizer.state_dict())  # the live one goes on changing in the next epoch
-    if folder:
-        run.save(folder)
+def _state(model, optimizer):
+    """The network and the optimizer as they are now: the live ones go on changing in the next epoch."""
+    weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return {"weights": weights, "optimizer": copy.deepcopy(optimizer.state_dict())}
 
 
 def _epoch_line(run):
@@ -141,10 +136,10 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
     no line an epoch, and in a terminal no progress bar. A collapse is said once, and stands in `Run.collapse_epoch`.
     Interrupting returns the Run so far. On one CPU, build and thread count the same Experiment gives the same bits,
     resumed or not: every epoch draws its random numbers from (seed, epoch).
-    Raises ValueError if the folder holds another Experiment's Run.
+    Raises ValueError if the folder holds another Experiment's Run, for an absent device, and for too large an n_train.
     """
     device = pick_device(device)
-    world = load(experiment.dataset, experiment.world, experiment.replica, device)
+    world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
     part = world.train.first(experiment.n_train)
     resuming = folder and Run.lies_in(folder)
     here = provenance(device, f"{world.dataset}, {world.source}")
@@ -152,7 +147,7 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
         run = _go_on(experiment, folder, world)
     else:
         run = Run(experiment, world.title, world.spec, here, probe=_choose_probes(world))
-    if not run.finished and here != run.provenance:
+    if not run.finished and {**run.provenance, **here} != run.provenance:
         run.provenance = {**here, "began": run.provenance}
     board = Board(tensorboard, run) if tensorboard else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -166,7 +161,9 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
             optimizer.load_state_dict(copy.deepcopy(run.optimizer))  # it would train on in the Run's own tensors
         else:
             _watch(model, run.probe, device)
-            _keep(run, model, optimizer, folder)
+            vars(run).update(_state(model, optimizer))
+            if folder:
+                run.save(folder)
         hidden = quiet or not sys.stdout.isatty()
         bar = tqdm(total=experiment.epochs, initial=run.epochs, unit="epoch", file=sys.stdout, leave=False, disable=hidden)
         try:
@@ -180,8 +177,9 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
                 began = time.perf_counter()
                 loss = train_epoch(model, optimizer, part, experiment.batch_size, experiment.clip)
                 entry = {"epoch": epoch, "train_loss": loss, "seconds": time.perf_counter() - began}
-                _record(run, model, world, entry)
-                _keep(run, model, optimizer, folder)
+                _add_epoch(run, model, optimizer, world, entry)
+                if folder:
+                    run.save(folder)
                 if board:
                     board.add_epoch(run)
                 if not quiet:
@@ -194,7 +192,8 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
                     warned = True
             if run.test is None:
                 evaluate(run, device)
-                _keep(run, model, optimizer, folder)
+                if folder:
+                    run.save(folder)
         except KeyboardInterrupt:
             print(f"Interrupted: the Run so far has {run.epochs} of {experiment.epochs} epochs, and no test result.")
         finally:
@@ -204,28 +203,30 @@ def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
     return run
 
 
-def _record(run, model, world, entry):
-    """Add an epoch to the Run: all of it is computed first, so an interrupt leaves no half epoch."""
+def _add_epoch(run, model, optimizer, world, entry):
+    """All of an epoch is computed first, and goes into the Run at once: an interrupt leaves no half of it."""
     name, part = ("val", world.val) if world.val else ("test", world.test)
     logits = predict(model, part)
     entry[f"{name}_loss"] = F.cross_entropy(logits, part.labels).item()
     entry[f"{name}_top1"] = metrics.top1(logits.argmax(dim=1), part.labels)
     entry.update(describe_looks(model, part))
-    probe = dict(run.probe)
-    _watch(model, probe, part.images.device)
-    run.probe = probe
-    run.history = {key: run.history.get(key, []) + [value] for key, value in entry.items()}
+    new = {"probe": dict(run.probe), **_state(model, optimizer)}
+    _watch(model, new["probe"], part.images.device)
+    new["history"] = {key: run.history.get(key, []) + [value] for key, value in entry.items()}
+    scores = new["history"].get("val_top1", [])
+    if scores and scores.index(max(scores)) == len(scores) - 1:
+        new["best"] = {"epoch": entry["epoch"], "weights": new["weights"]}
+    vars(run).update(new)
 
 
 def evaluate(run, device=None):
-    """Read the test set, once, with the Run's network; fills and returns run.test."""
+    """Read the test set, once, with the Run's network: fills run.test."""
     device = pick_device(device)
-    experiment = run.experiment
-    part = load(experiment.dataset, experiment.world, experiment.replica, device).test
+    experiment, part = run.experiment, run.test_part(device)
     model = run.model().to(device)
     logits = predict(model, part)
     predictions = logits.argmax(dim=1)
-    run.test = {
+    test = {
         "top1": metrics.top1(predictions, part.labels),
         "loss": F.cross_entropy(logits, part.labels).item(),
         "calibration_error": metrics.calibration_error(logits, part.labels),
@@ -234,5 +235,5 @@ def evaluate(run, device=None):
     }
     if experiment.model == "reinforced" and experiment.policy == "learned":
         x, y = part.batch(slice(0, ORACLE_IMAGES))
-        run.test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)
-    return run.test
+        test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)
+    run.test = test  # all of it, or none: an oracle takes long, and may be interrupted

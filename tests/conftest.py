@@ -11,7 +11,7 @@ from tiny_study import write_plan
 from tiny_world import tiny_load
 
 import stn_utils.data
-from stn_utils import study, train
+from stn_utils import study
 from stn_utils.experiment import Experiment
 
 
@@ -27,7 +27,7 @@ def one_thread():
 @pytest.fixture
 def small(monkeypatch):
     """An Experiment on few glyphs, for `train`."""
-    monkeypatch.setattr(train, "load", tiny_load)
+    monkeypatch.setattr(stn_utils.data, "load", tiny_load)
     return Experiment(dataset="glyphs", epochs=3, n_train=200)
 
 
@@ -69,5 +69,4 @@ def displayed(monkeypatch):
 @pytest.fixture
 def tiny_data(monkeypatch):
     """A world of few glyphs for all that loads one."""
-    monkeypatch.setattr(train, "load", tiny_load)
     monkeypatch.setattr(stn_utils.data, "load", tiny_load)

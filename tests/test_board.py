@@ -11,6 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
+import stn_utils.data
 from stn_utils import train
 from stn_utils.board import Board
 from stn_utils.data.glyphs import glyphs
@@ -29,7 +30,7 @@ def tiny_world(dataset, world, replica, device):
 @pytest.fixture
 def tiny(monkeypatch):
     """A small Experiment; event files of one second are read in the order of a counter, which 10 before 9 would upset."""
-    monkeypatch.setattr(train, "load", lambda *names: tiny_world(*map(str, names[:2]), names[2], str(names[3])))
+    monkeypatch.setattr(stn_utils.data, "load", lambda *names: tiny_world(*map(str, names[:2]), names[2], str(names[3])))
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     return Experiment(dataset="glyphs", epochs=2, n_train=64)
 

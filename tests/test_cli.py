@@ -30,8 +30,7 @@ TINY = ["--dataset", "glyphs", "--n-train", "128", "--epochs", "2", "--device", 
 def here(one_thread, tmp_path, monkeypatch):
     """An empty working folder, a tiny world, one thread."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "load", tiny_load)
-    monkeypatch.setattr(stn_utils.run, "load", tiny_load)
+    monkeypatch.setattr(stn_utils.data, "load", tiny_load)
     matplotlib.use("Agg")
     return tmp_path
 
@@ -50,7 +49,8 @@ def refused(capsys, *arguments):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """{path below the folder: content}."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_train_writes_config_tables_pictures_and_weights(here, capsys):
@@ -77,8 +77,9 @@ def test_train_writes_config_tables_pictures_and_weights(here, capsys):
 
 
 def test_a_net_without_a_transformer_gets_no_picture_of_it(here):
-    assert stn("train", *TINY, "--model", "convnet") == 0
-    assert "stn.png" not in files(here / "runs") and "confusion.png" in files(here / "runs")
+    assert stn("train", *TINY, "--model", "convnet", "--name", "a") == 0
+    written = files(here / "runs" / "a")
+    assert "stn.png" not in written and "confusion.png" in written
 
 
 @pytest.mark.parametrize("nickname", NICKNAMES)
@@ -111,9 +112,17 @@ def test_a_net_that_diverged_ends_with_pictures_and_a_result(here, capsys):
     assert written["epochs"][-1]["train_loss"] is None and written["provenance"]["device"] == "cpu"
 
 
+def test_runs_go_into_another_folder_with_tensorboard_and_are_resumed_by_the_name_they_were_given(here):
+    for more in (["--tensorboard"], ["--epochs", "3", "--resume", "--tensorboard"]):
+        assert stn("train", *TINY, "--runs", "elsewhere", *more) == 0
+    (folder,) = Path("elsewhere").iterdir()
+    assert Run.load(folder).epochs == 3 and not Path("runs").exists()
+    assert any(path.name.startswith("events.") for path in (folder / "tensorboard").iterdir())
+
+
 def test_a_flag_wins_over_the_file(here):
     (here / "c.yml").write_text("dataset: glyphs\nlr: 0.5\nn_train: 64\nepochs: 1\nreplica: true\n")
-    assert stn("train", "--config", "c.yml", "--lr", "0.25", "--name", "a", "--quiet") == 0
+    assert stn("train", "--config", "c.yml", "--lr", "0.25", "--name", "a", "--quiet", "--device", "cpu") == 0
     found = Run.load(here / "runs" / "a").experiment
     assert (found.lr, found.n_train, found.replica) == (0.25, 64, True)
 
@@ -207,13 +216,17 @@ def test_an_interrupted_run_says_how_to_go_on(here, capsys, monkeypatch):
 def test_a_run_goes_on_with_its_own_data_alone(here, capsys, monkeypatch):
     assert stn("train", *TINY, "--name", "a") == 0
     before, other = files(here), dataclasses.replace(tiny_load(), dataset="mnist")
-    for room in (train, stn_utils.run):
-        monkeypatch.setattr(room, "load", lambda *_: other)
+    monkeypatch.setattr(stn_utils.data, "load", lambda *_: other)
     capsys.readouterr()
     line = refused(capsys, "train", "--resume", "--name", "a", "--epochs", "3", "--quiet")
     assert "data: 'glyphs, clean28' there, 'mnist, clean28' here" in line and files(here) == before
-    with pytest.raises(ValueError, match="its test images were those of glyphs, clean28; here are those of mnist, clean28"):
-        Run.load("runs/a").right()
+    found, message = Run.load("runs/a"), "its test images were those of glyphs, clean28; here are those of mnist, clean28"
+    for asked in (found.right, lambda: train.evaluate(found), lambda: show.mistakes(found)):
+        with pytest.raises(ValueError, match=message):
+            asked()
+    assert stn("train", *TINY, "--model", "convnet", "--name", "b") == 0  # on the other data
+    assert stn("compare", "runs/a", "runs/b") == 0
+    assert f"runs/a, runs/b: not comparable. {message}" in capsys.readouterr().out
 
 
 def test_a_flag_wins_over_a_nickname_in_the_file(here):
@@ -267,6 +280,16 @@ def test_predict_reads_a_picture_and_draws_where_the_network_looked(here, capsys
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("white.png: ") and first.endswith("read as its negative")
     assert second.strip() == "white.stn.png" and min(Image.open("white.stn.png").size) > 100
+
+
+def test_predict_draws_into_another_folder_and_nothing_for_a_net_without_a_window(here, capsys):
+    Image.new("L", (30, 30), 0).save("black.png")
+    for model in ("convnet", "stnet"):
+        assert stn("train", *TINY, "--model", model, "--name", model) == 0
+        capsys.readouterr()
+        assert stn("predict", f"runs/{model}", "black.png", "--out", "drawn") == 0
+        assert capsys.readouterr().out.startswith("black.png: ") and Path("drawn").exists() == (model == "stnet")
+    assert [path.name for path in Path("drawn").iterdir()] == ["black.stn.png"] and not Path("black.stn.png").exists()
 
 
 def test_predict_refuses_pictures_whose_drawings_would_have_one_name(here, capsys):

@@ -116,6 +116,23 @@ def test_but_validates_like_a_new_one(changes):
 OF_THE_LOCALIZATION_NET = [{"coordconv": "localization"}, {"coordconv": "both"}, {"activation": "leaky-relu"}]
 
 
+OF_NO_NET = [{"coordconv": "both"}, {"coordconv": "localization"}, {"normalize": "localization"}]
+
+
+@pytest.mark.parametrize("wanted", OF_NO_NET, ids=str)
+@pytest.mark.parametrize("net", [{"model": "convnet"}, {"model": "reinforced", "policy": "random"}], ids=str)
+def test_nothing_is_asked_of_a_localization_net_that_is_not_there(net, wanted):
+    ((field, value),) = wanted.items()
+    with pytest.raises(ValueError, match=f"{field}='{value}' changes the localization net, and this {net['model']} has none"):
+        Experiment(**net, **wanted)
+    assert getattr(Experiment(model="reinforced", **wanted), field) == value
+
+
+def test_sampling_again_belongs_to_the_corrected_recurrence():
+    with pytest.raises(ValueError, match="resample=True belongs to recurrence='corrected', not 's0'"):
+        Experiment(model="sequential", resample=True, recurrence="s0")
+
+
 @pytest.mark.parametrize("wanted", OF_THE_LOCALIZATION_NET, ids=str)
 def test_what_changes_a_localization_net_is_refused_for_a_net_without_one_by_field_and_value(wanted):
     ((field, value),) = wanted.items()
@@ -207,7 +224,8 @@ def test_json_round_trip_keeps_every_field():
     )  # fmt: skip
     others = [  # what a convnet cannot have
         Experiment(coordconv="both", activation="leaky-relu", family="rotation", classifier="cnn"),
-        Experiment(model="sequential", steps=5, recurrence="s0", resample=True, classifier="fcn"),
+        Experiment(model="sequential", steps=5, recurrence="s0", classifier="fcn"),
+        Experiment(model="sequential", resample=True),
         Experiment(model="reinforced", actions="s0", policy="random", gamma=0.5, entropy=0.0),
     ]
     usual = Experiment().model_dump()

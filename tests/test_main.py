@@ -1,6 +1,9 @@
 """python -m stn_utils: an answer or one line that says what is wrong, never a traceback."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +25,8 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(sources, "find", find)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):  # of a cluster that the tests run on
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,13 @@ def test_study_hands_its_flags_on(monkeypatch):
     monkeypatch.setattr(studies, "run_missing", lambda study, *arguments: seen.append((study.name, *arguments)))
     assert command.main(["study", "vanilla", "--rows", "clean-stn", "--seeds", "2", "--device", "cpu", "--jobs", "2"]) == 0
     assert seen == [("vanilla", ["clean-stn"], 2, "cpu", 2, (0, 1))]
+
+
+def test_a_reader_that_has_closed_is_no_error():
+    done = subprocess.Popen([sys.executable, "-m", "stn_utils", "study", "vanilla", "--show"], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, cwd=Path(__file__).parents[1])  # fmt: skip
+    done.stdout.close()  # long before it has anything to print
+    assert done.stderr.read() == b"" and done.wait() == 0
 
 
 def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_table(monkeypatch, capsys):

@@ -94,6 +94,14 @@ def test_unpack_without_a_count_gives_every_image_and_at_most_seven_false_ones_b
 # ---- the lines ----
 
 
+def test_a_broken_line_in_the_middle_is_named(tiny):
+    append(tiny.path, made_up("stn", 1000))
+    with open(tiny.path, "a") as file:
+        file.write('{"row": "stn", "se' + "{}\n")  # as `cat` leaves it behind a file that was cut short
+    with pytest.raises(ValueError, match=r"tiny\.jsonl, line 2: not a record"):
+        tiny.records()
+
+
 def test_a_last_line_cut_short_is_passed_over_and_removed_by_the_next_writer(tiny, capsys):
     append(tiny.path, made_up("stn", 1000))
     whole = tiny.path.read_bytes()
@@ -200,13 +208,12 @@ def test_a_shipped_plan_loads_says_its_question_and_cost_and_contrasts_its_own_r
 def test_shipped_records_are_those_of_the_plan_and_count_their_right_answers(name):
     plan = studies.load(name)
     records = plan.records()
-    pairs = [(record["row"], record["seed"]) for record in records]
+    pairs = [(record["row"], record["seed"]) for record in plan.lines()]
     assert len(pairs) == len(set(pairs)), "a run stands there twice"
     assert plan.strangers() == []
     for record in records:
         assert FIELDS <= record.keys() and HISTORY <= record["history"].keys() and RESULT <= record["result"].keys()
         assert record["study"] == name and record["seed"] >= plan.first_seed
-        assert Experiment(**record["experiment"]) == plan.rows[record["row"]].but(seed=record["seed"])
         (epochs,) = {len(values) for values in record["history"].values()}
         gave_up = streak(record["history"]) == record["experiment"].get("give_up")
         assert epochs == record["experiment"]["epochs"] or gave_up
@@ -218,7 +225,7 @@ def test_shipped_records_are_those_of_the_plan_and_count_their_right_answers(nam
 
 @pytest.mark.parametrize("path", sorted(studies.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_shipped_lines_are_strict_json_and_have_a_plan(path):
-    assert path.stem in studies.plans()
+    assert path.stem in (*studies.plans(), "squares")  # that one is made by tools/squares.py
     for line in path.read_text().splitlines(keepends=True):
         if line.endswith("\n"):  # a study that runs just now may be writing the last one
             strict(line)

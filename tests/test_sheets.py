@@ -115,6 +115,27 @@ def rows(monkeypatch):
     return found, headings
 
 
+def test_every_frame_has_its_own_epochs_windows_and_warped_pictures(run, rows):
+    found, _ = rows
+    show.frames(run, 3)
+    probe, chosen = show.shown(run, 3)
+    assert len(found) == 2 * (EPOCHS + 1)
+    for epoch, ((inputs, thetas), (warped, no_theta)) in enumerate(zip(found[::2], found[1::2])):
+        assert torch.equal(inputs, probe["images"][chosen]) and torch.equal(thetas, probe["thetas"][epoch][chosen])
+        assert torch.equal(warped, probe["warped"][epoch][chosen]) and no_theta is None
+
+
+def test_a_filmstrip_has_the_last_windows_and_the_warped_pictures_of_epochs_spread_evenly(rows):
+    found, _ = rows
+    run = fitted(epochs=3, world="translated42")
+    show.filmstrip(run, 3, rows=3)
+    probe, chosen = show.shown(run, 3)
+    (inputs, thetas), *strip = found
+    assert torch.equal(inputs, probe["images"][chosen]) and torch.equal(thetas, probe["thetas"][-1][chosen])
+    for epoch, (warped, _) in zip((0, 2, 3), strip, strict=True):  # 1.5 is rounded to the even number
+        assert torch.equal(warped, probe["warped"][epoch][chosen])
+
+
 @pytest.mark.parametrize("name", LOOKING)
 def test_an_episode_has_a_picture_before_the_first_look_and_one_a_look_all_of_one_size(name, rows):
     run, count = looking(name)
@@ -206,6 +227,17 @@ def test_a_window_beyond_the_picture_is_seen_whole(scale):
     orange = (np.abs(tile.astype(int) - (232, 89, 12)).sum(axis=2) < 30).nonzero()
     for places in orange:
         assert 0 < places.min() < places.max() < len(tile) - 1
+
+
+def test_a_window_is_drawn_where_it_looks_with_a_dot_on_its_top_left_corner():
+    theta = affine(scale=0.5, shift_x=0.25, shift_y=-0.25)  # from -0.25 to 0.75 across, -0.75 to 0.25 down
+    tile = np.asarray(show.sheets._tile(torch.zeros(1, 28, 28, dtype=torch.uint8), theta[0]))
+    down, across = (np.abs(tile.astype(int) - (232, 89, 12)).sum(axis=2) < 30).nonzero()
+    edges = [(at + 1) / 2 * len(tile) for at in (-0.25, 0.75, -0.75, 0.25)]
+    dot, line = 6, 2
+    assert [across.min(), across.max(), down.min(), down.max()] == pytest.approx(
+        [edges[0] - dot, edges[1] + line, edges[2] - dot, edges[3] + line], abs=2
+    )
 
 
 def test_windows_that_are_nowhere_leave_the_picture_a_place():

@@ -10,6 +10,7 @@ from scipy import stats
 from tiny_run import fitted, images_tested
 from tiny_world import tiny_load
 
+import stn_utils.data
 from stn_utils import player, show
 
 FIGURES = {
@@ -150,6 +151,31 @@ def test_bands_of_a_replica_follow_its_test_set_and_have_limits_and_title_as_ask
     assert (ax.get_ylabel(), ax.get_title(), ax.get_ylim()) == ("test top-1, %", "as they did", (80, 100))
 
 
+# ---- curves and confusion ----
+
+
+def test_curves_follow_each_history_and_say_which_run_collapsed(run, drawn):
+    lost = dataclasses.replace(run, history={**run.history, "val_top1": [0.3, 0.1], "outside": [0.1, 1.0]})
+    show.curves({"well": run, "lost": lost})
+    (ax,) = drawn[0].axes
+    assert [list(line.get_ydata()) for line in ax.lines] == [
+        pytest.approx([100 * top1 for top1 in one.history["val_top1"]]) for one in (run, lost)
+    ]
+    labels = [text.get_text().split(" (seeds")[0] for text in ax.get_legend().get_texts()]
+    assert labels[0].startswith("well") and "collapsed" not in labels[0] and "lost (collapsed in epoch 2)" in labels[1]
+
+
+def test_a_confusion_matrix_has_the_true_class_down_and_the_answer_across_and_colours_mistakes_alone(run, drawn):
+    counts = torch.diag(torch.arange(1, 11))
+    counts[3, 8] = 7
+    show.confusion(dataclasses.replace(run, test={**run.test, "confusion": counts}))
+    (ax,) = drawn[0].axes
+    numbers = {text.get_position(): text.get_text() for text in ax.texts}
+    assert numbers == {**{(i, i): str(i + 1) for i in range(10)}, (8, 3): "7"}
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("answered", "true")
+    assert np.argwhere(np.asarray(ax.images[0].get_array())).tolist() == [[3, 8]]
+
+
 # ---- mistakes ----
 
 
@@ -162,7 +188,7 @@ def asked(monkeypatch):
         calls.append(arguments)
         return tiny_load(*arguments)
 
-    monkeypatch.setattr(show.figures, "load", load)
+    monkeypatch.setattr(stn_utils.data, "load", load)
     return calls
 
 
@@ -192,7 +218,7 @@ def test_mistakes_are_the_first_wrong_test_images_with_true_class_and_answer_abo
     assert titles == [f"{part.labels[i]} → {predictions[i]}" for i in wrong]
     heading = drawn[0].get_suptitle()
     assert run.title in heading and options["model"] in heading
-    assert asked == [("glyphs", "translated42", False)]
+    assert asked == [("glyphs", "translated42", False, "cpu")]
 
 
 def test_mistakes_are_told_by_the_names_of_the_classes_where_there_are_any(drawn, asked):
@@ -241,7 +267,7 @@ def test_as_many_mistakes_are_shown_as_asked_for_and_no_more_than_there_are(draw
 def test_mistakes_of_a_replica_are_looked_up_in_the_replicas_world(drawn, asked):
     run = fitted(**NETS["convnet"])
     show.mistakes(wrong_at(dataclasses.replace(run, experiment=run.experiment.but(replica=True)), 5))
-    assert asked == [("glyphs", "translated42", True)]
+    assert asked == [("glyphs", "translated42", True, "cpu")]
 
 
 @pytest.mark.parametrize("figure", [show.mistakes, show.confusion])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_training import assert_same_bits, setup_epoch, train_and_go
 from tiny_world import tiny_load
+from torch.torch_version import TorchVersion
 
 from stn_utils import train
 from stn_utils.data.worlds import Part
@@ -83,9 +84,11 @@ def test_fit_leaves_the_global_random_state_alone(small):
 
 
 def test_the_model_of_a_run_answers_as_evaluated(small):
-    run = train_and_go(small.but(epochs=1))
-    predictions = train.predict(run.model(), tiny_load().test).argmax(dim=1)
+    run, world = train_and_go(small.but(epochs=1)), tiny_load()
+    predictions = train.predict(run.model(), world.test).argmax(dim=1)
     assert torch.equal(predictions.to(torch.uint8), run.test["predictions"])
+    right = train.predict(run.model(), world.val).argmax(dim=1) == world.val.labels
+    assert right.double().mean().item() == pytest.approx(run.history["val_top1"][-1])  # what the live net had
 
 
 # ---- interrupted, resumed, refused ----
@@ -109,11 +112,49 @@ def test_an_interrupted_run_saved_by_hand_goes_on_as_if_uninterrupted(small, tmp
     assert_same_bits(train_and_go(small, folder=tmp_path / "second"), train_and_go(small))
 
 
+def test_the_best_weights_are_those_of_the_first_epoch_with_the_highest_validation_top_1(small, tmp_path, monkeypatch):
+    two = train_and_go(small.but(epochs=2)).weights
+    scores = []
+
+    def top1(*_):
+        scores.append([0.3, 0.9, 0.9, 0.5][len(scores) % 4])  # of three epochs, then of the test
+        return scores[-1]
+
+    monkeypatch.setattr(train.metrics, "top1", top1)
+    for folder in (None, tmp_path):
+        if folder:
+            with monkeypatch.context() as patch:
+                interrupt_in_epoch(patch, 3)
+                train_and_go(small, folder=folder)
+        run = train_and_go(small, folder=folder)
+        assert run.history["val_top1"] == [0.3, 0.9, 0.9] and run.best["epoch"] == 2
+        assert all(torch.equal(run.best["weights"][name], two[name]) for name in two)
+
+
 def test_a_run_resumed_elsewhere_tells_where_it_began_and_where_it_went_on(small, tmp_path, monkeypatch):
     began = train_and_go(small.but(epochs=1), folder=tmp_path).provenance
     monkeypatch.setattr(train, "provenance", lambda *_: {**began, "commit": "later"})
     assert train_and_go(small.but(epochs=1), folder=tmp_path).provenance == began  # nothing was trained
-    assert train_and_go(small.but(epochs=2), folder=tmp_path).provenance == {**began, "commit": "later", "began": began}
+    wanted = {**began, "commit": "later", "began": began}
+    for epochs in (2, 3):  # the second time on the machine of the first
+        assert train_and_go(small.but(epochs=epochs), folder=tmp_path).provenance == wanted
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:7", "cpu:1", "cuda:x"])
+def test_a_device_that_is_not_there_is_refused_by_name(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=f"device '{name}' is not on this machine. Here: .*cpu"):
+        train.pick_device(name)
+
+
+@pytest.mark.parametrize("gpus, mps, version, wanted", [
+    (1, True, "2.13.0", "cuda"), (0, True, "2.13.0", "mps"), (0, True, "2.12.1", "cpu"), (0, False, "2.13.0", "cpu"),
+])  # fmt: skip
+def test_the_fastest_device_that_works_is_picked(gpus, mps, version, wanted, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    assert train.pick_device().type == wanted
 
 
 @pytest.mark.parametrize(
@@ -309,7 +350,7 @@ def test_evaluate_tells_how_far_confidence_is_from_being_right(small):
     for low in range(15):  # fifteenths
         inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
         error += abs(gaps[inside].sum().item()) / len(part)
-    assert error > abs(gaps.mean().item()) + 0.01  # so that the intervals matter
+    assert error > abs(gaps.mean().item())  # so that the intervals matter
     assert run.test["calibration_error"] == pytest.approx(error, abs=1e-6)
 
 

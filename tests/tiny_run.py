@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tiny_world import tiny_load
 
+import stn_utils.data
 from stn_utils import train
 from stn_utils.experiment import Experiment
 
@@ -19,7 +20,7 @@ EPOCHS = 2
 def fitted(**options):
     """A Run of two epochs on a few glyphs; nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "load", tiny_load)
+        patch.setattr(stn_utils.data, "load", tiny_load)
         experiment = Experiment(**{"dataset": "glyphs", "epochs": EPOCHS, "n_train": 128, **options})
         return train.fit(experiment, "cpu", quiet=True)
 

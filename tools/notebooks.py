@@ -29,6 +29,7 @@ def execute(path):
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=1800, kernel_name="python3", record_timing=False, store_widget_state=False,
+        coalesce_streams=True,  # else the kernel's clock decides where a printed text is cut
         resources={"metadata": {"path": str(path.parent)}},
     )  # fmt: skip
     client.execute()

@@ -99,7 +99,9 @@ def main(argv=None):
             if unknown[0].startswith("-"):
                 one_of("flag", unknown[0].split("=")[0], flags)
             raise ValueError(f"stn {argv[0]} takes no {unknown[0]!r}. stn {argv[0]} --help says what it takes.")
-        return arguments.call(arguments)
+        code = arguments.call(arguments)
+        sys.stdout.flush()  # a reader that has closed is noticed here, not at the interpreter's end
+        return code
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept.", file=sys.stderr)
         return 130

@@ -51,8 +51,7 @@ def run(arguments):
         print(_difference(ours, mine, theirs, other))
     if arguments.plot:
         records = [{"row": name, "history": found.history} for name in groups for found in groups[name].values()]
-        several = len(groups) < len(runs)
-        show.save(arguments.plot, *((show.bands, records, dict(zip(groups, groups))) if several else (show.curves, runs)))
+        show.save(arguments.plot, show.bands, records, dict(zip(groups, groups)))
         print(f"{arguments.plot}: top-1 over epochs")
     return 0
 
@@ -63,8 +62,8 @@ def _difference(ours, mine, theirs, other):
     if not shared:
         return f"{ours}, {theirs}: not comparable in pairs, they share no seed."
     experiments = [next(iter(members.values())).experiment for members in (mine, other)]
-    scores = [{seed: (members[seed].test["top1"], members[seed].right()) for seed in shared} for members in (mine, other)]
     try:
+        scores = [{seed: (side[seed].test["top1"], side[seed].right()) for seed in shared} for side in (mine, other)]
         return study.difference((ours, theirs), experiments, scores)
     except ValueError as reason:
         return f"{ours}, {theirs}: not comparable. {reason}"

@@ -2,8 +2,8 @@
 
   stn predict runs/mine digit.png photo.jpg
 
-A picture is made grey, inverted if its rim is brighter than its middle tone (the data are bright on black), padded to a
-square and resized to the canvas of the run's world. Beside each, NAME.stn.png shows window and warped picture.
+A picture is made grey, inverted if its rim is brighter than a middle grey (the data are bright on black), padded to a
+square and resized to the canvas of the run's world. Beside each, NAME.stn.png shows window and warped picture, if the network has a window.
 """
 
 from pathlib import Path

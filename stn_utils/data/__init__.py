@@ -22,19 +22,25 @@ def _raw(dataset):
 
 
 @functools.lru_cache(maxsize=4)
-def _world(dataset, world, replica, device, fallback):
+def _had(dataset, fallback):
+    """The data set, or the one that stands in for it, which a warning says."""
     try:
-        raw, source = _raw(dataset)
+        _raw(dataset)
     except DataUnavailable as reason:
         if not fallback:
             raise
         warnings.warn(f"NOT {dataset}: glyphs drawn from fonts stand in for it. {reason}", stacklevel=3)
-        dataset, (raw, source) = fallback, _raw(fallback)
-    return make_world(dataset, world, raw, source, replica, device)
+        return fallback
+    return dataset
+
+
+@functools.lru_cache(maxsize=4)
+def _world(dataset, world, replica, device):
+    return make_world(dataset, world, *_raw(dataset), replica, device)
 
 
 def load(dataset="mnist", world="clean28", replica=False, device="cpu", fallback=None):
-    """Load a World: 55,000 training, 5,000 validation, 10,000 test images, the same on every call.
+    """Load a World: 11 of 12 images to train, the 12th to validate, and the test set; the same on every call.
 
     dataset: mnist, fashion-mnist or glyphs. world: a name of WORLDS. replica=True merges training and validation,
     as the seed projects did. fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits from fonts where the data cannot
@@ -46,4 +52,4 @@ def load(dataset="mnist", world="clean28", replica=False, device="cpu", fallback
     fallback = fallback or os.environ.get("STN_FALLBACK") or None
     if fallback:
         one_of("fallback", fallback, ("glyphs",))
-    return _world(dataset, world, replica, str(device), fallback)
+    return _world(_had(dataset, fallback), world, replica, str(device))

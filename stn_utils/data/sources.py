@@ -130,8 +130,11 @@ def _keep(dataset, content):
         raw.mkdir(parents=True, exist_ok=True)
         for name, bytes_ in content.items():
             part = raw / f"{name}.{os.getpid()}.part"
-            part.write_bytes(bytes_)
-            os.replace(part, raw / name)
+            try:
+                part.write_bytes(bytes_)
+                os.replace(part, raw / name)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(f"could not keep {dataset} in {raw}: {error}. It will be fetched again.", stacklevel=2)
 

@@ -20,8 +20,9 @@ class Policy(nn.Module):
     Two convolutions and an LSTM cell, whose state is carried through an episode. All moves are equally likely at the start.
     """
 
-    def __init__(self, channels, side, count, conv=nn.Conv2d, hidden=64):
+    def __init__(self, channels, side, count, conv=nn.Conv2d):
         super().__init__()
+        hidden = 64
         left = after_two_convs(side, 5, 5)
         self.features = nn.Sequential(
             conv(channels, 8, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
@@ -47,10 +48,8 @@ class ReinforcedTransformer(Transformer):
     """
 
     def __init__(self, policy, actions, steps, size, padding="zeros", background=0.0, kind="learned"):
-        super().__init__(size, padding, background)
-        if steps < 1:
-            raise ValueError(f"steps: expected at least 1, got {steps}.")
-        self.policy, self.steps = policy, steps
+        super().__init__(size, padding, background, steps)
+        self.policy = policy
         self.kind = one_of("policy", kind, choices("policy"))
         self.register_buffer("moves", matrices(actions))
         self.still = (self.moves == identity()).all(dim=(1, 2)).nonzero()[0].item()  # the number of the move that is none
@@ -58,7 +57,7 @@ class ReinforcedTransformer(Transformer):
     def _choose(self, logits, generator):
         if self.kind == "identity":
             return torch.full((len(logits),), self.still, device=logits.device)
-        if self.kind == "random":  # with a generator, on the CPU: the same on every device
+        if self.kind == "random":
             where = "cpu" if generator else logits.device
             return torch.randint(len(self.moves), (len(logits),), generator=generator, device=where).to(logits.device)
         if not self.training:
@@ -73,7 +72,8 @@ class ReinforcedTransformer(Transformer):
         theta, state = identity(len(x), x.device, x.dtype), None
         last_move = x.new_zeros(len(x), len(self.moves))
         thetas, views, logits, values, chosen = [theta], [self.view(x, theta)], [], [], []
-        generator = None if self.training else torch.Generator().manual_seed(int(x.abs().sum()))  # a batch's own
+        fixed = self.kind == "random" and not self.training
+        generator = torch.Generator().manual_seed(int(x.abs().sum())) if fixed else None  # a batch's own
         for _ in range(self.steps):
             logit, value = torch.zeros_like(last_move), None
             if self.policy:
@@ -83,8 +83,7 @@ class ReinforcedTransformer(Transformer):
             theta = compose(theta, self.moves[move])
             thetas.append(theta)
             views.append(self.view(x, theta))
-            for kept, new in ((logits, logit), (values, value), (chosen, move)):
-                kept.append(new)
+            logits, values, chosen = [*logits, logit], [*values, value], [*chosen, move]
         return thetas, views, logits, values, chosen
 
     def looks(self, x):
@@ -168,7 +167,7 @@ class ReinforcedNet(Net):
 
     @torch.no_grad()
     def oracle(self, x, y):
-        """Logits (B, classes) after `steps` moves that are each the best one for the label y: a bound, no classifier."""
+        """Logits (B, classes) after `steps` moves that are each the best one for the label y, one move ahead."""
         x = self.before(x)
         theta, moves = identity(len(x), x.device, x.dtype), self.transformer.moves
         for _ in range(self.transformer.steps):

@@ -30,11 +30,8 @@ class SequentialTransformer(Transformer):
     """
 
     def __init__(self, localization, steps, size=None, padding="zeros", background=0.0, resample=False, mistakes=()):
-        super().__init__(size, padding, background)
-        if steps < 1:
-            raise ValueError(f"steps: expected at least 1, got {steps}.")
-        self.localization, self.steps = localization, steps
-        self.resample, self.mistakes = resample, frozenset(mistakes)
+        super().__init__(size, padding, background, steps)
+        self.localization, self.resample, self.mistakes = localization, resample, frozenset(mistakes)
         self.cell = nn.LSTMCell(12, 6)
         if "bounded" not in self.mistakes:
             self.step = start_at_identity(nn.Linear(6, 6))
@@ -43,7 +40,7 @@ class SequentialTransformer(Transformer):
         """Every step's theta (B, 2, 3), from the original's coordinates, and the warped image."""
         theta, state, seen, thetas = identity(len(x), x.device, x.dtype), None, x, []
         for number in range(1, self.steps + 1):
-            last = number == self.steps
+            size = None if number == self.steps else x.shape[-2:]
             numbers = self.localization(x if "blind" in self.mistakes else seen)
             state = self.cell(torch.cat([numbers, theta.flatten(1)], dim=1), None if "forgets" in self.mistakes else state)
             if "bounded" in self.mistakes:
@@ -52,9 +49,7 @@ class SequentialTransformer(Transformer):
                 step = self.step(state[0]).view(-1, 2, 3)
                 theta = compose(theta, step)
             thetas.append(theta)
-            if last or "blind" not in self.mistakes:
-                size = None if last else x.shape[-2:]
-                seen = self.view(seen, step, size) if self.resample else self.view(x, theta, size)
+            seen = self.view(seen, step, size) if self.resample else self.view(x, theta, size)
         return thetas, seen
 
     def looks(self, x):

@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from ..data import load
 from ..diagnose import collapse_epoch
 from ..metrics import interval
 from ..warp import corners, make_grid
@@ -126,10 +125,10 @@ def _draw_means(histories, name, low=None, high=None, title=None):
     _, ax = plt.subplots(figsize=(WIDTH, 3))
     for label, found in histories.items():
         by_epoch = zip(*(_entry(history, name)[0] for history in found))  # as long as every seed is there
-        low_edge, means, high_edge = np.array([(m - (h or 0), m, m + (h or 0)) for m, h in map(interval, by_epoch)]).T
+        means, halves = np.array([(mean, half or 0) for mean, half in map(interval, by_epoch)]).T
         epochs = found[0]["epoch"][: len(means)]
         (line,) = ax.plot(epochs, means, "o-", markersize=4, label=label)
-        ax.fill_between(epochs, low_edge, high_edge, color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.fill_between(epochs, means - halves, means + halves, color=line.get_color(), alpha=0.15, linewidth=0)
         ax.set_ylabel(_entry(found[0], name)[1])
     _epochs(ax)
     ax.set(ylim=(low, high), title=title or "")
@@ -138,26 +137,19 @@ def _draw_means(histories, name, low=None, high=None, title=None):
     plt.show()
 
 
-def _tested(run):
-    if run.test is None:
-        raise ValueError(f"{run.title}: this Run is not finished, it has no test result.")
-    return run.test
-
-
 def mistakes(run, count=DIGITS_SHOWN, names=None):
     """The first test images that a Run gets wrong, before and after its warp; titles: true class → answer.
 
     names: of the classes; default their numbers.
     """
-    predictions, experiment, model = _tested(run)["predictions"], run.experiment, run.model()
-    part = load(experiment.dataset, experiment.world, experiment.replica).test
+    predictions, part, model = run.tested()["predictions"], run.test_part(), run.model()
     wrong = (predictions != part.labels).nonzero()[:count, 0]
     if not len(wrong):
         raise ValueError(f"{run.title}: all answers are right, there is no mistake to show.")
     x, y = part.batch(wrong)
     pairs = zip(y.tolist(), predictions[wrong].tolist())
     titles = [f"{names[true]} →\n{names[answer]}" if names else f"{true} → {answer}" for true, answer in pairs]
-    heading = f"{run.title}, {experiment.model}: true → answered"
+    heading = f"{run.title}, {run.experiment.model}: true → answered"
     with torch.no_grad():
         thetas, views = model.looks(x), model.picture(x)
     if thetas:
@@ -168,7 +160,7 @@ def mistakes(run, count=DIGITS_SHOWN, names=None):
 
 def confusion(run):
     """The test confusion matrix of a Run: rows true, columns answered; colour shows the mistakes alone."""
-    counts = _tested(run)["confusion"].numpy()
+    counts = run.tested()["confusion"].numpy()
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     _, ax = plt.subplots(figsize=(WIDTH * 0.5, WIDTH * 0.5))
     ax.imshow(mistakes, cmap="Oranges", vmax=max(1, 1.5 * mistakes.max()))

@@ -184,11 +184,11 @@ def moving(pictures, path, still, alt, milliseconds=500, limit=250_000):
     display(Image(encode(still), metadata={"alt": f"Still. {alt}"}))  # IPython 7 has no alt=
 
 
-def gif(runs, path, count=None, limit=250_000):
+def gif(runs, path, count=None):
     """Write and show the progress GIF of a Run's warps, with its film strip; runs and count as in `frames`."""
     title = " beside ".join(runs) if isinstance(runs, dict) else runs.title
     alt = f"{title}: the warp of some digits, epoch by epoch"
-    moving(frames(runs, count), path, filmstrip(runs, count), alt, limit=limit)
+    moving(frames(runs, count), path, filmstrip(runs, count), alt)
 
 
 def episode(run, count=DIGITS_SHOWN, step="look"):

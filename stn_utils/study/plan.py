@@ -45,11 +45,17 @@ class Study(BaseModel):
         return self.folder / ".unfinished" / self.name
 
     def lines(self):
-        """All whole lines of the records' file, as dicts. A last line that a kill cut short is passed over."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        """All whole lines of the records' file, as dicts. A last line that a kill cut short is passed over.
+
+        Raises ValueError, naming the line, for one that is no record.
+        """
+        found, lines = [], self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                found += [json.loads(line)] if line.endswith("\n") and line.strip() else []
+            except ValueError as error:
+                raise ValueError(f"{self.path}, line {number}: not a record ({error}).") from None
+        return found
 
     def records(self):
         """The finished runs of this plan, each once, as dicts: those whose Experiment is still the plan's."""
@@ -145,7 +151,8 @@ def _row(row, fields, common, at):
         return Experiment(**{**common, **fields})
     except ValidationError as error:
         loc = error.errors()[0]["loc"]
-        with at("common", *loc) if loc and loc[0] not in fields else at("rows", row, *loc):
+        where = ("common",) if loc and loc[0] not in fields else ("rows", row)
+        with at(*where, *loc):
             raise ValueError(explain(error)) from None
 
 

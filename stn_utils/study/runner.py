@@ -22,6 +22,8 @@ def run_missing(study, rows=None, seeds=None, device=None, jobs=1, share=(0, 1))
     KeyboardInterrupt if it was interrupted.
     """
     wanted, device = study.missing(rows, seeds, share), train.pick_device(device)
+    if wanted and not share[0]:
+        tqdm.write(f"{study.question.strip()} All of it costs {study.cost}.")
     with tqdm(total=len(wanted), desc=study.name, unit="run", file=sys.stdout, disable=not sys.stdout.isatty()) as bar:
         if jobs > 1 and len(wanted) > 1:
             _run_beside(study, wanted, device, min(jobs, len(wanted)), bar)
@@ -87,7 +89,7 @@ def _run_beside(study, wanted, device, jobs, bar):
     try:
         while alive := [runner for runner in runners if runner.is_alive()]:
             alive[0].join(10)
-            done = {(record["row"], record["seed"]) for record in study.lines()}
+            done = {(record["row"], record["seed"]) for record in study.records()}
             bar.update(len(done.intersection(wanted)) - bar.n)
     finally:  # an interrupt reaches the runners too: they end by themselves
         for runner in runners:
