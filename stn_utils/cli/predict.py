@@ -3,7 +3,7 @@
   stn predict runs/mine digit.png photo.jpg
 
 A picture is made grey, inverted if its rim is brighter than a middle grey (the data are bright on black), padded to a
-square and resized to the canvas of the run's world. Beside each, NAME.stn.png shows window and warped picture, if the network has a window.
+square and resized to the canvas of the run's world. Where the network has a window, NAME.stn.png beside it shows window and warp.
 """
 
 from pathlib import Path
