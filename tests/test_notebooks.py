@@ -48,6 +48,12 @@ def test_stored_form_is_a_clean_run(path):
 
 
 @chapters
+def test_no_line_of_code_is_cut_off_on_a_page(path):
+    for cell in code_cells(read(path)):
+        assert all(len(line) <= 112 for line in cell.source.splitlines()), cell.source
+
+
+@chapters
 def test_stored_run_was_made_at_full_size_on_real_data(path):
     text = json.dumps([cell.outputs for cell in code_cells(read(path))])
     assert "STN_FAST=1" not in text and "glyphs, " not in text
