@@ -23,7 +23,7 @@ from stn_utils.data import load
 from stn_utils.experiment import Experiment
 from stn_utils.metrics import interval, top1
 from stn_utils.models import build
-from stn_utils.train import make_optimizer, pick_device, predict, train_epoch
+from stn_utils.train import begin, make_optimizer, pick_device, predict, train_epoch
 
 TUTORIAL = Experiment(optimizer="sgd", lr=0.01, padding="zeros", replica=True)
 
@@ -75,10 +75,10 @@ def seconds(call, *arguments):
 def prepare(world, device, ours, seed):
     """A fresh net and optimizer. The tutorial's net gets normalized images, so its own normalization is off."""
     torch.manual_seed(seed)
-    experiment = TUTORIAL if ours else TUTORIAL.but(normalize="none")
+    if ours:
+        return begin(TUTORIAL, world.spec, device)
+    experiment = TUTORIAL.but(normalize="none")
     model = build(experiment, world.spec).to(device)
-    if ours and device.type == "cpu":
-        model = model.to(memory_format=torch.channels_last)
     return model, make_optimizer(model, experiment)
 
 
@@ -88,6 +88,7 @@ def measure(side, seed, threads):
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     device = pick_device()
     world = load("mnist", "clean28", replica=True, device=device)
+    floor_epoch(*prepare(world, device, side == "ours", seed), world.train.first(640), 64)  # a GPU's first use costs seconds
     model, optimizer = prepare(world, device, side == "ours", seed)
     test = world.test
     if side == "tutorial":

@@ -12,8 +12,7 @@ import torch
 
 from stn_utils import Experiment, load
 from stn_utils.metrics import interval
-from stn_utils.models import build
-from stn_utils.train import make_optimizer, train_epoch
+from stn_utils.train import begin, train_epoch
 
 EXPERIMENT = Experiment(world="cluttered40", optimizer="sgd", lr=0.01, n_train=10_000, epochs=2)
 
@@ -24,8 +23,7 @@ def train(threads, seed, ready, answers):
     world = load("mnist", EXPERIMENT.world, fallback="glyphs")
     part = world.train.first(EXPERIMENT.n_train)
     torch.manual_seed(seed)
-    model = build(EXPERIMENT, world.spec).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, EXPERIMENT)
+    model, optimizer = begin(EXPERIMENT, world.spec, torch.device("cpu"))
     ready.wait()
     began = time.perf_counter()
     for _ in range(EXPERIMENT.epochs):

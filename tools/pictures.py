@@ -82,10 +82,11 @@ def draw(name):
     if name in OTHERS:
         return OTHERS[name]()
     if name in EPISODES:
-        pictures, milliseconds = show.episode(fit(EPISODES[name])), 800
+        pictures, milliseconds = show.episode(fit(EPISODES[name], "cpu")), 800
     else:
         wanted, milliseconds = PICTURES[name], 300
-        pictures = show.frames({title: fit(e) for title, e in wanted.items()} if isinstance(wanted, dict) else fit(wanted))
+        runs = {title: fit(e, "cpu") for title, e in wanted.items()} if isinstance(wanted, dict) else fit(wanted, "cpu")
+        pictures = show.frames(runs)
     print(name, show.encode_gif(pictures, ASSETS / "gifs" / f"{name}.gif", milliseconds), "bytes")
 
 

@@ -50,6 +50,5 @@ def load(dataset="mnist", world="clean28", replica=False, device="cpu", fallback
     one_of("dataset", dataset, DATASETS)
     one_of("world", world, tuple(WORLDS))
     fallback = fallback or os.environ.get("STN_FALLBACK") or None
-    if fallback:
-        one_of("fallback", fallback, ("glyphs",))
+    one_of("fallback", fallback or "glyphs", ("glyphs",))
     return _world(_had(dataset, fallback), world, replica, str(device))

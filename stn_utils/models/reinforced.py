@@ -73,7 +73,7 @@ class ReinforcedTransformer(Transformer):
         last_move = x.new_zeros(len(x), len(self.moves))
         thetas, views, logits, values, chosen = [theta], [self.view(x, theta)], [], [], []
         fixed = self.kind == "random" and not self.training
-        generator = torch.Generator().manual_seed(int(x.abs().sum())) if fixed else None  # a batch's own
+        generator = torch.Generator().manual_seed(int((256 * x).long().sum())) if fixed else None  # a batch's own
         for _ in range(self.steps):
             logit, value = torch.zeros_like(last_move), None
             if self.policy:
