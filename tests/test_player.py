@@ -211,6 +211,17 @@ def test_the_widget_of_a_policy_has_a_button_a_move_in_order_and_says_where_the_
     assert board.picture.value == show.encode(player._explorer_still(x[0], identity()))
 
 
+def test_the_still_shows_the_image_with_its_window_and_beside_it_what_the_window_shows():
+    image, theta = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0)), affine(scale=0.5, shift_x=0.25)
+    side, edge = 280, 40  # ten pixels for one
+    pixels = np.asarray(player._explorer_still(image, theta))
+    right = pixels[edge + 5 : edge + side : 10, 2 * edge + side + 5 : 2 * (edge + side) : 10, 0]
+    assert np.abs(right - (255 * warp(image[None], theta)[0, 0]).numpy()).max() <= 1
+    down, across = (np.abs(pixels.astype(int) - (232, 89, 12)).sum(axis=2) < 30).nonzero()
+    corners = [edge + (at + 1) / 2 * side for at in (-0.25, 0.75, -0.5, 0.5)]
+    assert [across.min(), across.max(), down.min(), down.max()] == pytest.approx(corners, abs=7)  # the line, and the dot
+
+
 @pytest.mark.parametrize("number", range(9), ids=NAMES)
 def test_every_button_makes_its_own_move_and_says_its_reward(played, number):
     _, x, _ = played

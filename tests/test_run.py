@@ -11,7 +11,7 @@ import torch
 from tiny_run import full_disk
 
 from stn_utils.experiment import Experiment
-from stn_utils.run import Run
+from stn_utils.run import Run, provenance
 
 SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1], std=[0.3])
 
@@ -111,6 +111,28 @@ def test_a_disk_that_is_full_is_said_costs_no_saved_run_and_leaves_no_rest(saved
         made_up(3).save(saved_twice)
     assert Run.load(saved_twice).epochs == 2
     assert sorted(path.name for path in saved_twice.iterdir()) == ["previous.pt", "run.pt"]
+
+
+def test_provenance_tells_the_commit_and_whether_the_module_was_changed_since(monkeypatch):
+    said = {"rev-parse": "abc1234\n", "status": " M stn_utils/warp.py\n"}
+
+    def git(command, **_):
+        return subprocess.CompletedProcess(command, 0, next(text for word, text in said.items() if word in command))
+
+    monkeypatch.setattr(subprocess, "run", git)
+    told = provenance(torch.device("cpu"), "glyphs, drawn here")
+    assert (told["commit"], told["changed"], told["data"], told["device"]) == ("abc1234", True, "glyphs, drawn here", "cpu")
+    said["status"] = ""
+    assert provenance(torch.device("cpu"), "")["changed"] is False
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 10)], ids=["absent", "slow"])
+def test_provenance_without_git_has_no_commit(monkeypatch, fault):
+    def git(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(subprocess, "run", git)
+    assert provenance(torch.device("cpu"), "")["commit"] is None
 
 
 # A parent, started once, forks a saver for each moment of a save; the saver kills itself there. Run.load must then find,

@@ -263,7 +263,7 @@ def lab(tmp_path_factory, chromium):
 def notebook(lab, chromium):
     """The notebook in Lab, all its cells run."""
     context = chromium.new_context(viewport={"width": 1300, "height": 3000})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(600_000)  # a cold disk may take minutes to load torch
     page = context.new_page()
     page.goto(lab)
     page.locator(".jp-Notebook .jp-Cell").nth(len(CELLS) - 1).wait_for()
