@@ -57,21 +57,19 @@ def draw_squares():
 
 def draw_seeds():
     """Every seed of some rows of a study as a dot, with the interval of the mean."""
-    plan = study.load("architectures")
-    networks = {
-        "convnet": "CNN", "convnet-parameters": "wider:\nSTN's size", "convnet-cost": "wider:\nSTN's cost",
-        "convnet-longer": "longer:\nSTN's cost", "stnet": "STN",
+    plan, panels = study.load("vanilla"), {
+        "clean digits": {"clean-cnn": "CNN", "clean-stn": "STN"},
+        "digits at random places": {"translated-cnn": "CNN", "translated-cnn-42px": "CNN, 42 px", "translated-stn": "STN"},
     }  # fmt: skip
-    figure, axes = plt.subplots(1, 2, figsize=(show.WIDTH, 2.8))
-    for ax, (data, title) in zip(axes, {"mnist": "MNIST", "fashion": "Fashion-MNIST"}.items()):
-        for at, network in enumerate(networks):
-            values = [100 * r["result"]["test_top1"] for r in plan.records() if r["row"] == f"{data}-{network}"]
+    figure, axes = plt.subplots(1, 2, figsize=(show.WIDTH, 2.6), width_ratios=[2, 3])
+    for ax, (title, rows) in zip(axes, panels.items()):
+        for at, row in enumerate(rows):
+            values = [100 * r["result"]["test_top1"] for r in plan.records() if r["row"] == row]
             mean, half = metrics.interval(values)
-            color = show.WINDOW if network == "stnet" else show.OTHER
+            color = show.WINDOW if row.endswith("stn") else show.OTHER
             ax.plot([at] * len(values), values, "o", color=color, markersize=5, alpha=0.6)
-            ax.errorbar(at + 0.2, mean, half, fmt="_", color=color, capsize=4)
-        ax.set(xlim=(-0.5, len(networks) - 0.3), title=title)
-        ax.set_xticks(range(len(networks)), networks.values(), fontsize=8)
+            ax.errorbar(at + 0.15, mean, half, fmt="_", color=color, capsize=4)
+        ax.set(xticks=range(len(rows)), xticklabels=rows.values(), xlim=(-0.5, len(rows) - 0.5), title=title)
     axes[0].set_ylabel("test top-1, %")
     (ASSETS / "images").mkdir(exist_ok=True)
     figure.savefig(ASSETS / "images" / "seeds.png")
