@@ -47,7 +47,7 @@ def _off_centre(layer_class):
     radius = _seen(layer_class, 7, 7)[2]
     row, column = divmod(radius.argmin().item(), 7)
     if (row, column) != (3, 3):
-        return f"on a 7x7 image the radius is smallest at row {row}, column {column}, not in the centre"
+        return f"on a 7x7 image the radius is smallest in row {row}, column {column}, from 0; the centre is 3, 3"
     return None if torch.allclose(radius, reference(7, 7, radius=True)[2]) else "the radius is not that of x and y"
 
 
