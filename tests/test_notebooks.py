@@ -1,7 +1,10 @@
 """The stored form of the chapters, their anatomy, and the tools that make them. nbval runs the cells themselves."""
 
+import importlib
 import importlib.util
+import inspect
 import json
+import operator
 import re
 from pathlib import Path
 
@@ -172,6 +175,22 @@ def test_address_is_written_and_taken_away_again(tmp_path, monkeypatch):
     assert texts() == before
     with pytest.raises(SystemExit, match="expected https://github.com/OWNER/REPO"):
         address.main("https://example.org/x")
+
+
+def test_source_that_a_chapter_prints_is_the_source_of_today():
+    """A stored page must not show a function as it was before it was changed."""
+    rooms = [importlib.import_module(f"stn_utils{room}") for room in ("", ".layers", ".models", ".train", ".warp")]
+    seen = 0
+    for path in CHAPTERS:
+        for cell in code_cells(read(path)):
+            printed = "".join(output.get("text", "") for output in cell.outputs)
+            for first, rest in re.findall(r"inspect\.getsource\((\w+)([\w.]*)\)", cell.source):
+                room = next((room for room in rooms if hasattr(room, first)), None)
+                if room is None:  # a name of the chapter's own
+                    continue
+                assert inspect.getsource(operator.attrgetter(first + rest)(room)) in printed, (path.stem, first + rest)
+                seen += 1
+    assert seen
 
 
 def test_numbers_in_prose_stand_in_a_table_or_output_of_the_chapter():
