@@ -132,7 +132,6 @@ def test_normalise_numbers_cells_and_drops_widget_state():
 
 
 def test_course_makes_pages_that_ask_nothing_of_the_network(tmp_path, monkeypatch):
-    pytest.importorskip("jupyter_server_mathjax")  # of the extra `lab`
     tools = tool("notebooks")
     (tmp_path / "notebooks").mkdir()
     first = "# 00 · Start\n\n**Is it whole?**\n\n![a](../assets/gifs/translated42.gif) $x$ [next](01_next.ipynb)"

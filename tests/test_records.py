@@ -214,6 +214,7 @@ def test_shipped_records_are_those_of_the_plan_and_count_their_right_answers(nam
     for record in records:
         assert FIELDS <= record.keys() and HISTORY <= record["history"].keys() and RESULT <= record["result"].keys()
         assert record["study"] == name and record["seed"] >= plan.first_seed
+        assert Experiment(**record["experiment"]) == plan.rows[record["row"]].but(seed=record["seed"])
         (epochs,) = {len(values) for values in record["history"].values()}
         gave_up = streak(record["history"]) == record["experiment"].get("give_up")
         assert epochs == record["experiment"]["epochs"] or gave_up

@@ -172,7 +172,8 @@ for moment, name in enumerate(("written", "on the disk", "the last one renamed",
     run = Run.load(folder)
     number = run.test["n"]
     assert (run.weights["w"] == number).all(), "a mixture of two Runs"
-    print(name, number, any(file.endswith(f".{saver}.part") for file in os.listdir(folder)))
+    spare = torch.load(Run.files(folder)[1], weights_only=True)["test"]["n"]
+    print(name, number, spare, any(file.endswith(f".{saver}.part") for file in os.listdir(folder)))
 """
 
 
@@ -185,4 +186,9 @@ def test_killed_at_any_moment_of_a_save_a_whole_run_is_found(tmp_path):
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["written 2 True", "on the disk 2 True", "the last one renamed 2 True", "done 3 False"]
+    assert done.stdout.splitlines() == [
+        "written 2 1 True",
+        "on the disk 2 1 True",
+        "the last one renamed 2 2 True",
+        "done 3 2 False",
+    ]

@@ -364,7 +364,7 @@ def test_evaluate_tells_how_far_confidence_is_from_being_right(small):
     for low in range(15):  # fifteenths
         inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
         error += abs(gaps[inside].sum().item()) / len(part)
-    assert error > abs(gaps.mean().item())  # so that the intervals matter
+    assert error > abs(gaps.mean().item()) + 0.01  # so that the intervals matter
     assert run.test["calibration_error"] == pytest.approx(error, abs=1e-6)
 
 
