@@ -41,18 +41,12 @@ def _disk():
     return f"{free:.0f} GB free"
 
 
-def _version(package):
-    return lambda: importlib.import_module(package).__version__
-
-
 PARTS = {
     "Python": platform.python_version,
     "PyTorch": _torch,
     "torchvision": lambda: torchvision().__version__,
     "device": _device,
-    "matplotlib": _version("matplotlib"),
-    "imageio": _version("imageio"),
-    "ipywidgets": _version("ipywidgets"),
+    **{p: lambda p=p: importlib.import_module(p).__version__ for p in ("matplotlib", "imageio", "ipywidgets")},
     "data": _data,
     "disk": _disk,
 }

@@ -131,14 +131,12 @@ class Run:
 
 def provenance(device, data):
     """Where a result came from: versions, machine, commit, and the data, which the caller names."""
-    root = Path(__file__).parents[1]
 
     def git(*arguments):
+        command = ["git", "--no-optional-locks", "-C", Path(__file__).parents[1], *arguments]
         try:
-            command = ["git", "--no-optional-locks", "-C", root, *arguments]
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
-            return answer.stdout.strip() if answer.returncode == 0 else None
-        except (OSError, subprocess.SubprocessError):
+            return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10).strip()
+        except (OSError, subprocess.SubprocessError):  # no git, or no checkout
             return None
 
     return {

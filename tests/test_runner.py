@@ -73,6 +73,39 @@ def test_what_is_done_leaves_no_run_behind(tiny, tiny_data):
     assert [path for path in tiny.unfinished.iterdir() if path.is_dir()] == []
 
 
+def other_study(tmp_path, **rows):
+    """A second study beside the tiny one, made with `write_plan`'s common part."""
+    (tmp_path / "other").mkdir()
+    (write_plan(tmp_path / "other", rows=rows, contrasts=[]) / "tiny.yaml").rename(tmp_path / "other.yaml")
+    return studies.load("other", tmp_path)
+
+
+def test_what_another_study_has_run_is_copied_and_not_run_again(tiny, tiny_data, tmp_path, monkeypatch, capsys):
+    other = other_study(tmp_path, plain={"model": "convnet"}, slow={"model": "stnet", "lr": 1e-4})
+    run_missing(other, device="cpu")
+    fitted = []
+
+    def fit(experiment, *arguments, original=train.fit, **options):
+        fitted.append((experiment.model, experiment.seed))
+        return original(experiment, *arguments, **options)
+
+    monkeypatch.setattr(train, "fit", fit)
+    run_missing(tiny, device="cpu")
+    assert fitted == [("stnet", 1000), ("stnet", 1001)], "another rate is another Experiment"
+    theirs = {record["seed"]: record for record in other.records() if record["row"] == "plain"}
+    ours = {record["seed"]: record for record in tiny.records() if record["row"] == "cnn"}
+    assert ours == {seed: {**record, "study": "tiny", "row": "cnn"} for seed, record in theirs.items()} and len(ours) == 2
+    assert "cnn  seed 1001  is plain of the study other" in capsys.readouterr().out
+
+
+def test_what_left_another_study_is_not_copied(tiny, tiny_data, tmp_path):
+    append(tmp_path / "other.jsonl", {**made_up("stn", 1000), "row": "gone"})
+    other_study(tmp_path, stays={"model": "stnet", "lr": 1e-4})
+    run_missing(tiny, ["stn"], seeds=1, device="cpu")
+    (record,) = tiny.records()
+    assert record["history"] != made_up("stn", 1000)["history"]
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """The epochs trained: a list that grows by the seed of each."""

@@ -64,8 +64,7 @@ class Study(BaseModel):
 
     def strangers(self):
         """What keeps records out, one text each: a row that left the plan, or an Experiment that was changed."""
-        found = [(record, self._stranger(record)) for record in self.lines()]
-        return [f"{record['row']}, seed {record['seed']}: {why}" for record, why in found if why]
+        return [f"{r['row']}, seed {r['seed']}: {why}" for r in self.lines() if (why := self._stranger(r))]
 
     def _stranger(self, record):
         row = self.rows.get(record["row"])

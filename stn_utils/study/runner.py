@@ -9,17 +9,19 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .. import data, train
+from ..experiment import Experiment
 from ..run import Run
+from .plan import load, plans
 from .records import append, to_record
 
 
 def run_missing(study, rows=None, seeds=None, device=None, jobs=1, share=(0, 1)):
     """Fit every (row, seed) without a record, and append a record for each.
 
-    jobs: how many runners, each a process with its share of the cores. share: (rank, ranks), for machines that work side by
-    side: `cat` puts the records of those without a common disk together. A runner that was killed goes on after its last
-    whole epoch. Raises ValueError if glyphs stand in for the data, RuntimeError if a runner of several failed, and
-    KeyboardInterrupt if it was interrupted.
+    What another study in its folder has run, seed and all, is copied from there. jobs: how many runners, each a process with
+    its share of the cores. share: (rank, ranks), for machines that work side by side: `cat` puts the records of those without
+    a common disk together. A runner that was killed goes on after its last whole epoch.
+    Raises ValueError if glyphs stand in for the data, RuntimeError if a runner failed, KeyboardInterrupt if interrupted.
     """
     wanted, device = study.missing(rows, seeds, share), train.pick_device(device)
     if wanted and not share[0]:
@@ -43,6 +45,10 @@ def _run_one(study, row, seed, device):
             if (row, seed) not in study.missing([row], seed - study.first_seed + 1):
                 return True
             experiment = study.rows[row].but(seed=seed)
+            if twin := _twin(study, experiment):
+                append(study.path, {**twin, "study": study.name, "row": row})
+                tqdm.write(f"{study.name}  {row}  seed {seed}  is {twin['row']} of the study {twin['study']}")
+                return True
             world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
             if world.dataset != experiment.dataset:
                 raise ValueError(f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it: no record is made.")
@@ -58,6 +64,12 @@ def _run_one(study, row, seed, device):
     end = f"collapsed in epoch {run.collapse_epoch}" if run.collapse_epoch else f"test top-1 {100 * run.test['top1']:.2f} %"
     tqdm.write(f"{study.name}  {row}  seed {seed}  {end}")
     return True
+
+
+def _twin(study, experiment):
+    """Another study's record of the same Experiment, seed and all; None if there is none."""
+    others = (record for name in plans(study.folder) if name != study.name for record in load(name, study.folder).records())
+    return next((record for record in others if Experiment(**record["experiment"]) == experiment), None)
 
 
 def _is_stale(folder, experiment):

@@ -36,7 +36,6 @@ MEASURES = {  # what a contrast compares: value of a record, how to print the di
     "test_top1": (_top1, "{:+.2f} ± {:.2f} points"),
     "collapsed": (lambda record: 100.0 * bool(collapse(record)), "{:+.1f} ± {:.1f} points"),
     "det": (lambda record: _last(record, "det"), "{:+.2f} ± {:.2f}"),
-    "outside": (lambda record: _last(record, "outside"), "{:+.2f} ± {:.2f}"),
 }
 
 
@@ -72,7 +71,7 @@ COLUMNS = {  # heading, alignment and width, text of a row's records; "alive" le
     "ever_thrown": ("ever thrown", "<17", lambda found: _rate(found, lambda r: any(diagnose.thrown(r["history"])))),
     "alive_top1": ("alive: top-1, %", "<17", lambda found: _mean(_alive(found), _top1, 1)),
     "det": ("alive: det A", "<15", lambda found: _mean(_alive(found), MEASURES["det"][0])),
-    "outside": ("alive: outside", "<16", lambda found: _mean(_alive(found), MEASURES["outside"][0])),
+    "outside": ("alive: outside", "<16", lambda found: _mean(_alive(found), lambda r: _last(r, "outside"))),
     "zoomed_out": ("det A above 1", "<17", lambda found: _rate(found, lambda r: _last(r, "det") > 1)),
 }
 
@@ -132,10 +131,8 @@ def paired(study, ours, theirs):
     """The difference ours - theirs between two rows of a study, as `difference` has it."""
     rows = [one_of("row", row, list(study.rows)) for row in (ours, theirs)]
     records = study.records()
-    scores = []
-    for row in rows:
-        results = {record["seed"]: record["result"] for record in records if record["row"] == row}
-        scores.append({seed: (result["test_top1"], unpack(result["correct"])) for seed, result in results.items()})
+    results = [{record["seed"]: record["result"] for record in records if record["row"] == row} for row in rows]
+    scores = [{seed: (r["test_top1"], unpack(r["correct"])) for seed, r in side.items()} for side in results]
     return difference(rows, [study.rows[row] for row in rows], scores)
 
 
