@@ -56,20 +56,25 @@ def draw_squares():
 
 
 def draw_seeds():
-    """Every seed of some rows of a study as a dot, with the interval of the mean."""
-    plan, panels = study.load("vanilla"), {
-        "clean digits": {"clean-cnn": "CNN", "clean-stn": "STN"},
-        "digits at random places": {"translated-cnn": "CNN", "translated-cnn-42px": "CNN, 42 px", "translated-stn": "STN"},
-    }  # fmt: skip
-    figure, axes = plt.subplots(1, 2, figsize=(show.WIDTH, 2.6), width_ratios=[2, 3])
-    for ax, (title, rows) in zip(axes, panels.items()):
+    """Every seed of some rows of chapter 04's studies as a dot, with the interval of the mean."""
+    cnns = {"": "CNN", "-parameters": "of STN's\nsize", "-cost": "of STN's\ncost", "-longer": "trained\nlonger"}
+    panels = {
+        "MNIST": ("architectures", "mnist-convnet", "mnist-stnet"),
+        "Fashion-MNIST": ("architectures", "fashion-convnet", "fashion-stnet"),
+        "MNIST at random places": ("scattered", "translated42-cnn", "translated42-stn"),
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(show.WIDTH, 2.8), width_ratios=[5, 5, 4])
+    for ax, (title, (name, cnn, stn)) in zip(axes, panels.items()):
+        plan = study.load(name)
+        rows = {**{cnn + end: label for end, label in cnns.items() if cnn + end in plan.rows}, stn: "STN"}
         for at, row in enumerate(rows):
             values = [100 * r["result"]["test_top1"] for r in plan.records() if r["row"] == row]
             mean, half = metrics.interval(values)
-            color = show.WINDOW if row.endswith("stn") else show.OTHER
-            ax.plot([at] * len(values), values, "o", color=color, markersize=5, alpha=0.6)
+            color = show.WINDOW if row == stn else show.OTHER
+            ax.plot([at - 0.1] * len(values), values, "o", color=color, markersize=5, alpha=0.6)
             ax.errorbar(at + 0.15, mean, half, fmt="_", color=color, capsize=4)
-        ax.set(xticks=range(len(rows)), xticklabels=rows.values(), xlim=(-0.5, len(rows) - 0.5), title=title)
+        ax.set(xticks=range(len(rows)), xlim=(-0.5, len(rows) - 0.5), title=title)
+        ax.set_xticklabels(rows.values(), fontsize=8)
     axes[0].set_ylabel("test top-1, %")
     (ASSETS / "images").mkdir(exist_ok=True)
     figure.savefig(ASSETS / "images" / "seeds.png")
