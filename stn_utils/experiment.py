@@ -11,7 +11,7 @@ def one_of(what, value, valid):
     """Return `value` if it is among the `valid` names; else raise a ValueError that names the nearest."""
     if value in valid:
         return value
-    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.65)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {what} {value!r}.{hint} Valid: {', '.join(valid)}.")
 
@@ -39,17 +39,19 @@ class Experiment(BaseModel):
 
     dataset: Literal["mnist", "fashion-mnist", "glyphs"] = Field("mnist", description="source of the images")
     world: Literal["clean28", "rotated28", "translated42", "rts42", "cluttered40", "cluttered60", "s3"] = Field(
-        "clean28", description="how the images are distorted"
+        "clean28", description="images as they are, turned, shifted, all of it, among clutter (two sizes), or as S3 had them"
     )
-    model: Literal["convnet", "stnet", "sequential", "reinforced"] = Field("stnet", description="network")
+    model: Literal["convnet", "stnet", "sequential", "reinforced"] = Field(
+        "stnet", description="no transformer, one look, several looks, or moves that a policy chooses"
+    )
     family: Literal["affine", "rotation", "shift-scale"] = Field("affine", description="warps that a stnet can make")
     steps: int = Field(2, ge=1, description="looks of a sequential, moves of a reinforced transformer")
-    recurrence: Literal["corrected", "s0", "s0-looks", "s0-remembers", "s0-unbounded"] = Field(
-        "corrected", description="a sequential transformer's; s0 and its mistakes, corrected one at a time"
+    recurrence: Literal["corrected", "blind", "forgets", "s0", "s0-looks", "s0-remembers", "s0-unbounded"] = Field(
+        "corrected", description="how looks follow each other: right, with one of s0's mistakes, s0's, or with one corrected"
     )
     resample: bool = Field(False, description="a sequential transformer warps the last warped image, not the original")
     actions: Literal["s0", "turns", "shifts-zooms", "all"] = Field("all", description="moves of a reinforced transformer")
-    policy: Literal["learned", "identity", "random"] = Field("learned", description="what chooses them; two are controls")
+    policy: Literal["learned", "identity", "random"] = Field("learned", description="what chooses the moves; two are controls")
     gamma: float = Field(0.98, ge=0, le=1, description="discount of later rewards")
     entropy: float = Field(0.05, ge=0, allow_inf_nan=False, description="bonus for a policy that stays undecided")
     classifier: Literal["cnn", "fcn"] = Field("cnn", description="the tutorial's, or dense layers, which cannot shift a filter")
@@ -60,8 +62,10 @@ class Experiment(BaseModel):
     normalize: Literal["before", "after", "localization", "none"] = Field(
         "before", description="normalization: before or after the transformer, for its localization net alone, or none"
     )
-    mean: float | None = Field(None, allow_inf_nan=False, description="what it subtracts; default: the world's mean")
-    std: float | None = Field(None, gt=0, allow_inf_nan=False, description="what it divides by; default: the world's")
+    mean: float | None = Field(None, allow_inf_nan=False, description="what normalization subtracts; default: the world's mean")
+    std: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="what normalization divides by; default: the world's"
+    )
     padding: Literal["zeros", "border", "reflection", "background"] = Field(
         "background", description="what the sampler reads outside the image"
     )
@@ -117,17 +121,22 @@ def choices(field):
 def check_field(name, value):
     """Raise a ValueError that names the nearest valid one for an unknown field, or an unknown name as its value."""
     one_of("field", name, list(Experiment.model_fields))
+    if isinstance(value, bool) and Experiment.model_fields[name].annotation is not bool:
+        raise ValueError(f"{name}: {value} is no value of it. YAML reads yes, no, on and off so, unless in quotes.")
     if choices(name):
         one_of(name, value, choices(name))
 
 
 def explain(error):
-    """A validation error in one line; pydantic's own text has three lines a fault."""
+    """An error in one line; pydantic's own text has three lines a fault, the system's begins with a number."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
     if not isinstance(error, ValidationError):
         return str(error)
     faults = []
     for fault in error.errors():
         where = ".".join(map(str, fault["loc"]))
-        got = f" Got {fault['input']!r}." if where and fault["type"] != "missing" else ""
-        faults.append((f"{where}: " if where else "") + fault["msg"].removeprefix("Value error, ") + got)
+        got = f", got {fault['input']!r}." if where and fault["type"] != "missing" else ""
+        message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        faults.append((f"{where}: " if where else "") + message + got)
     return "; ".join(faults)

@@ -78,11 +78,11 @@ class Run:
     def save(self, folder):
         """Write the Run into `folder`; a kill at any moment leaves a whole Run there, this one or the last."""
         last, previous = self.files(folder)
-        last.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # torch.save says of a full disk only that a position was unexpected
         torch.save({**vars(self), "experiment": self.experiment.model_dump()}, content)
         part = last.with_name(f"{last.name}.{os.getpid()}.part")
         try:
+            last.parent.mkdir(parents=True, exist_ok=True)
             with open(part, "wb") as file:
                 file.write(content.getbuffer())
                 file.flush()

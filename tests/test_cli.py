@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from PIL import Image
 from tiny_run import full_disk
 from tiny_study import strict
@@ -165,7 +167,9 @@ def test_resume_raises_the_epochs_and_equals_an_uninterrupted_run(here):
         (["--name", "c", "--config", "broken.yml"], "broken.yml, line 2: expected "),
         (["--name", "c", "--config", "twice.yml"], "twice.yml, line 2: 'lr' stands twice"),
         (["--name", "c", "--config", "binary.yml"], "binary.yml, line 2: character 0xff is not allowed"),
-        (["--name", "c", "--config", "model.yml"], "unknown model ['stnet']"),
+        (["--name", "c", "--config", "model.yml"], "model.yml, line 1: unknown model ['stnet']"),
+        (["--name", "c", "--config", "value.yml"], "value.yml, line 2: lr: expected a valid number, got [0.1, 0.2]."),
+        (["--name", "c", "--config", "no.yml"], "no.yml, line 1: normalize: False is no value of it. YAML reads yes, no"),
         (["--name", "c", "--seed", "1" + "0" * 15], "seed: "),
         (["--name", "c", "--save", "metric"], "unknown thing to save 'metric'. Did you mean 'metrics'"),
         (["--name", "c", "--show", "gif"], "unknown picture to show 'gif'. Valid: confusion, stn"),
@@ -181,6 +185,8 @@ def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_written(arguments,
     (here / "twice.yml").write_text("lr: 0.1\nlr: 0.2\n")
     (here / "binary.yml").write_bytes(b"lr: 0.1\n\xff: 3\n")
     (here / "model.yml").write_text("model: [stnet]\n")
+    (here / "value.yml").write_text("model: stnet\nlr: [0.1, 0.2]\n")
+    (here / "no.yml").write_text("normalize: no\n")
     assert stn("train", *TINY, "--name", "a") == 0
     capsys.readouterr()
     before = files(here)
@@ -208,9 +214,34 @@ def test_an_interrupted_run_says_how_to_go_on(here, capsys, monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(train, "train_epoch", interrupted)
-    assert stn("train", *TINY, "--name", "a") == 1
+    assert stn("train", *TINY, "--name", "a") == 130
     assert "stn train --resume --name a goes on" in capsys.readouterr().out
     assert len(json.loads((here / "runs" / "a" / "metrics.json").read_text())["epochs"]) == 1
+
+
+def test_a_run_that_is_told_to_end_keeps_what_it_has(here, capsys, monkeypatch):
+    real, calls = train.train_epoch, []
+
+    def ended(*arguments):
+        calls.append(arguments)
+        return real(*arguments) if len(calls) < 2 else signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(train, "train_epoch", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert stn("train", *TINY, "--name", "a b") == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "stn train --resume --name 'a b' goes on" in capsys.readouterr().out
+    assert len(json.loads((here / "runs" / "a b" / "metrics.json").read_text())["epochs"]) == 1
+
+
+def test_a_folder_where_another_process_trains_is_left_alone(here, capsys):
+    (here / "runs").mkdir()
+    with FileLock("runs/.a.lock"):
+        assert "runs/a: another stn train is at it." in refused(capsys, "train", *TINY, "--name", "a")
+        assert not (here / "runs" / "a").exists()
+    assert stn("train", *TINY, "--name", "a") == 0 and not (here / "runs" / ".a.lock").exists()
 
 
 def test_a_run_goes_on_with_its_own_data_alone(here, capsys, monkeypatch):
@@ -252,7 +283,7 @@ def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
     text = capsys.readouterr().out
     right = {name: Run.load(here / "runs" / name).right() for name in ("stnet0", "convnet0")}
     alone = [int((right[a] & ~right[b]).sum()) for a, b in (("stnet0", "convnet0"), ("convnet0", "stnet0"))]
-    assert "1 paired seeds" in text and "±" not in text
+    assert "1 paired seed\n" in text and "±" not in text
     assert f"seed 0: only runs/stnet0 right {alone[0]}, only runs/convnet0 right {alone[1]}, p " in text
 
 
@@ -265,11 +296,30 @@ def test_compare_says_what_makes_runs_incomparable_or_what_is_not_there(here, ca
     )
     assert stn("train", *TINY, "--model", "convnet", "--seed", "9", "--name", "c") == 0
     assert stn("compare", "runs/a", "runs/c") == 0
-    assert "runs/a, runs/c: not comparable in pairs, they share no seed." in capsys.readouterr().out
+    assert "runs/a, runs/c: not comparable. They share no seed." in capsys.readouterr().out
+    assert stn("compare", "runs/a", "runs/b", "runs/c") == 0
+    assert "3 pairs share no seed or no test images" in capsys.readouterr().out
     assert "nowhere" in refused(capsys, "compare", "nowhere") and "typo" in refused(capsys, "compare", "runs/a", "runs/typo")
-    (here / "other").mkdir()
-    shutil.copytree(here / "runs" / "a", here / "other" / "a")
-    assert stn("compare", "runs/a", "other/a") == 2  # not one run in silence: the second repeats the first's seed
+    for plot in ("curves", "curves.gif", "absent/curves.png"):
+        assert "png, svg, pdf" in (line := refused(capsys, "compare", "runs/a", "--plot", plot)) or "no folder absent" in line
+
+
+def test_compare_leaves_out_what_is_unfinished_damaged_or_there_twice_and_says_so(here, capsys):
+    assert stn("train", *TINY, "--name", "a") == 0
+    shutil.copytree("runs/a", "runs/again")
+    (here / "runs" / "broken").mkdir()
+    (here / "runs" / "broken" / "run.pt").write_bytes(b"no run")
+    untested = Run.load("runs/a")
+    untested.test = None
+    untested.save("runs/half")
+    capsys.readouterr()
+    assert stn("compare", *sorted(map(str, Path("runs").iterdir()))) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["run", "runs/a"]
+    assert "left out runs/again: it repeats runs/a." in err and "left out runs/half: it is not finished." in err
+    assert "left out runs/broken: " in err and "is damaged" in err
+    assert stn("compare", "runs/half") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: no finished run in runs/half.")
 
 
 def test_predict_reads_a_picture_and_draws_where_the_network_looked(here, capsys):

@@ -152,6 +152,23 @@ def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_ta
     assert seen == [(0, 3), (2, 3)]
 
 
+@pytest.mark.parametrize("rank, ranks", [("a", "2"), ("0", None), (None, "4"), ("1.0", "2"), ("-1", "2"), ("", "2")])
+def test_a_rank_without_its_number_runs_nothing(rank, ranks, monkeypatch, capsys):
+    monkeypatch.setattr(studies, "run_missing", lambda *_: pytest.fail("a study was run"))
+    for name, value in (("RANK", rank), ("WORLD_SIZE", ranks)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert command.main(["study", "vanilla"]) == 2
+    line = capsys.readouterr().err
+    assert f"RANK and WORLD_SIZE: expected two whole numbers, or neither; got {rank or ''!r} and {ranks or ''!r}." in line
+
+
+def test_a_table_says_how_many_runs_are_not_in_yet(monkeypatch, capsys):
+    monkeypatch.setattr(studies.Study, "missing", lambda self: [("clean-stn", 1)] * 3)
+    assert command.main(["study", "vanilla", "--show"]) == 0
+    assert "\n3 runs of the plan are not in yet; it costs " in capsys.readouterr().out
+
+
 def test_doctor_prints_one_line_a_part(capsys):
     command.main(["doctor"])
     lines = capsys.readouterr().out.splitlines()

@@ -100,7 +100,7 @@ def test_seeds_are_paired_and_listed_in_order_whatever_the_order_of_the_lines(ti
 def test_one_seed_has_no_interval_and_yet_its_mcnemar(tiny):
     fill(tiny, {1000: (60, 12, 3, 5)})
     assert paired(tiny, "stn", "cnn").splitlines() == [
-        "stn minus cnn: +11.25 points, 1 paired seeds",
+        "stn minus cnn: +11.25 points, 1 paired seed",
         f"  seed 1000: only stn right 12, only cnn right 3, p {exact_p(12, 3):.4f}",
     ]
 
@@ -126,7 +126,7 @@ def test_bits_that_fill_up_the_last_byte_are_nobodys_images(tiny):
 def test_ten_thousand_images_are_all_counted(tiny):
     fill(tiny, {1000: (9700, 120, 90, 90)})
     first, line = paired(tiny, "stn", "cnn").splitlines()
-    assert first == "stn minus cnn: +0.30 points, 1 paired seeds"
+    assert first == "stn minus cnn: +0.30 points, 1 paired seed"
     assert line == f"  seed 1000: only stn right 120, only cnn right 90, p {exact_p(120, 90):.4f}"
 
 

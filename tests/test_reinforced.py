@@ -184,6 +184,12 @@ def test_a_gamma_outside_0_to_1_is_refused_by_name(gamma):
         net_of(made("identity"), gamma=gamma)
 
 
+@pytest.mark.parametrize("entropy", [-0.1, float("nan"), float("inf")])
+def test_an_entropy_bonus_that_is_not_finite_is_refused_by_name(entropy):
+    with pytest.raises(ValueError, match="entropy: expected a finite number from 0 on, got"):
+        net_of(made("identity"), entropy=entropy)
+
+
 def test_moves_and_background_are_stored_and_move_with_the_layer_and_are_not_trained():
     transformer = made(padding="background", background=-0.42)
     assert {"moves", "background"} <= transformer.state_dict().keys()

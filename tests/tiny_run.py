@@ -31,7 +31,7 @@ def colours(count, size=(40, 20)):
 
 LOOKING = {  # a net of several looks, the weights that let it look elsewhere, and the number of its looks
     "stnet": ({}, {"localization.9.bias": [0.8, -0.1, 0.4, 0.1, 0.8, 0.2]}, 1),
-    "sequential": ({"model": "sequential", "steps": 3}, {"step.bias": [0.9, -0.1, 0.2, 0.1, 0.9, 0.1]}, 3),
+    "sequential": ({"model": "sequential", "steps": 3}, {"localization.9.bias": [0.7, -0.3, 0.6, 0.3, 0.7, 0.3]}, 3),
     "reinforced": ({"model": "reinforced", "steps": 4}, {"policy.choice.bias": [0, 0, 1, 0, 0, 0, 0, 0, 0]}, 4),
 }
 

@@ -54,7 +54,7 @@ def normalise(notebook):
             if "execution_count" in output:
                 output["execution_count"] = count
             if WIDGET in output.get("data", {}):
-                output["data"] = {"text/plain": "[sliders: they appear when this cell runs in Jupyter or Colab]"}
+                output["data"] = {"text/plain": "[a widget: it appears when this cell runs in Jupyter or Colab]"}
     return notebook
 
 

@@ -6,12 +6,15 @@
   stn predict runs/NAME digit.png                   a picture of your own
   stn study vanilla --show                          the table behind a chapter
 
-The data lie in ~/.cache/stn-course, or where STN_DATA says. STN_OFFLINE=1 asks no network; STN_FALLBACK=glyphs draws
-digits where the data is absent. RANK and WORLD_SIZE, which torchrun sets, share a study out.
+The data lie in ~/.cache/stn-course, or where STN_DATA says. STN_OFFLINE=1 asks
+no network; STN_FALLBACK=glyphs draws digits where the data is absent. RANK and
+WORLD_SIZE, which torchrun sets, share a study out.
 """
 
 import argparse
+import inspect
 import os
+import signal
 import sys
 import warnings
 
@@ -37,17 +40,38 @@ def data(arguments):
     return failed
 
 
+def _rank():
+    """This process's (rank, ranks), from the variables that torchrun sets."""
+    names = "RANK", "WORLD_SIZE"
+    values = [os.environ.get(name, "") for name in names]
+    if values != ["", ""] and not all(map(str.isdecimal, values)):
+        raise ValueError(
+            f"{' and '.join(names)}: expected two whole numbers, or neither; got {' and '.join(map(repr, values))}."
+        )
+    return tuple(map(int, values)) if all(values) else (0, 1)
+
+
 def study(arguments):
-    """Run what a study still lacks, or print its table. Under torchrun every rank takes its share."""
+    """Run what a study still lacks, or print its table.
+
+    Under torchrun every rank takes its share. Each run adds a line to
+    assets/studies/NAME.jsonl. Stop it when you like: typed again, it goes on after
+    the last whole epoch. What another study has run already is copied from there.
+
+      stn study vanilla --show
+      stn study vanilla --jobs 2 --seeds 1
+    """
     chosen = studies.load(arguments.name)
     if not arguments.show:
-        rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+        rank, ranks = _rank()
         gpu = os.environ.get("LOCAL_RANK") if torch.cuda.is_available() else None  # torchrun's; GPUs are dealt out among ranks
         device = arguments.device or (f"cuda:{int(gpu) % torch.cuda.device_count()}" if gpu else None)
         studies.run_missing(chosen, arguments.rows, arguments.seeds, device, arguments.jobs, (rank, ranks))
         if rank:
             return 0  # one table is enough
     print(studies.table(chosen))
+    if left := len(chosen.missing()):
+        print(f"{left} runs of the plan are not in yet; it costs {chosen.cost}.")
     return 0
 
 
@@ -62,10 +86,12 @@ class _Parser(argparse.ArgumentParser):
 def _parser():
     epilog = "stn COMMAND --help says what a command takes. Errors are one line, and exit with 2."
     parser = _Parser(prog="stn", description=__doc__.split(":", 1)[1].strip(), epilog=epilog)
-    commands = parser.add_subparsers(required=True, metavar="train | compare | predict | study | data | doctor")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="train | compare | predict | study | data | doctor"
+    )
 
     def command(name, call, text):
-        sub = commands.add_parser(name, help=text.splitlines()[0], description=text)
+        sub = commands.add_parser(name, help=text.splitlines()[0], description=inspect.cleandoc(text))
         sub.set_defaults(call=call)
         return sub
 
@@ -90,6 +116,7 @@ def main(argv=None):
     parser, commands = _parser()
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what docker stop and a time limit send: as Ctrl-C
         if argv and not argv[0].startswith("-"):
             one_of("command", argv[0], tuple(commands))
         arguments, unknown = parser.parse_known_args(argv)

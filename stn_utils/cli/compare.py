@@ -1,13 +1,18 @@
-"""Compare finished runs: a line each, paired differences between those that differ in more than the seed, and their curves.
+"""Compare finished runs: a line each, paired differences, and curves.
 
-stn compare runs/* --plot curves.png
+Runs that differ in the seed alone are one recipe. Two are compared on the seeds
+that both have; McNemar's p, below, tells of one pair of networks alone.
+
+  stn compare runs/* --plot curves.png
 """
 
 import statistics
+import sys
 from itertools import combinations
 from pathlib import Path
 
 from .. import metrics, show, study
+from ..experiment import Experiment, one_of
 from ..models import count_parameters
 from ..run import Run
 
@@ -15,7 +20,28 @@ from ..run import Run
 def add_arguments(parser):
     """What the command takes."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders that stn train has written")
-    parser.add_argument("--plot", metavar="FILE", help="draw top-1 over epochs into this file; of several seeds the mean")
+    parser.add_argument("--plot", metavar="FILE", help="png, svg or pdf: top-1 over epochs; of several seeds the mean")
+
+
+def _load(folders):
+    """The finished runs, {folder: Run}, each Experiment once. What is left out is said on stderr."""
+    runs, names = {}, {}
+    for folder in folders:
+        if Path(folder).exists() and not Run.lies_in(folder):  # runs/* has others
+            continue
+        try:
+            found = Run.load(folder)
+            first = names.setdefault(found.experiment.model_dump_json(), folder)
+            why = "it is not finished" if found.test is None else f"it repeats {first}" if first != folder else None
+        except RuntimeError as damaged:
+            why = damaged
+        if why:
+            print(f"left out {folder}: {why}.", file=sys.stderr)
+        else:
+            runs[str(Path(folder))] = found
+    if not runs:
+        raise ValueError(f"no finished run in {', '.join(folders)}. Name the folders of runs, say runs/*.")
+    return runs
 
 
 def _groups(runs):
@@ -23,32 +49,37 @@ def _groups(runs):
     groups, first_of = {}, {}
     for name, found in runs.items():
         recipe = found.experiment.but(seed=0).model_dump_json()
-        members = groups.setdefault(first_of.setdefault(recipe, name), {})
-        if found.experiment.seed in members:
-            raise ValueError(f"{name} repeats seed {found.experiment.seed} of {first_of[recipe]}: name each run once.")
-        members[found.experiment.seed] = found
+        groups.setdefault(first_of.setdefault(recipe, name), {})[found.experiment.seed] = found
     return groups
 
 
 def run(arguments):
     """Print the comparison."""
-    folders = [folder for folder in arguments.runs if Run.lies_in(folder) or not Path(folder).exists()]  # runs/* has others
-    runs = {str(Path(folder)): Run.load(folder) for folder in folders}
-    unfinished = [name for name, found in runs.items() if found.test is None]
-    if unfinished or not runs:
-        raise ValueError(f"not finished: {', '.join(unfinished)}." if runs else f"no run in {', '.join(arguments.runs)}.")
+    if arguments.plot:
+        one_of("kind of picture", Path(arguments.plot).suffix[1:], ("png", "svg", "pdf"))
+        if not Path(arguments.plot).parent.is_dir():
+            raise ValueError(f"--plot: no folder {Path(arguments.plot).parent}.")
+    runs = _load(arguments.runs)
+    fields = {name: found.experiment.model_dump() for name, found in runs.items()}
+    differ = [field for field in Experiment.model_fields if len({str(own[field]) for own in fields.values()}) > 1]
     width = max(map(len, runs)) + 2
-    print(f"{'run':<{width}}{'parameters':>10}  {'epochs':>6}  {'s/epoch':>7}  test top-1, %, with Wilson's interval")
+    print(f"{'run':<{width}}{'parameters':>10}  {'epochs':>6}  {'s/epoch':>7}  test top-1, %, Wilson's interval   what differs")
     for name, found in runs.items():
         top1, count = found.test["top1"], len(found.test["predictions"])
         low, high = metrics.wilson(round(top1 * count), count)
         seconds = statistics.median(found.history.get("seconds", [0.0]))
+        own = ", ".join(f"{field} {fields[name][field]}" for field in differ)
         lost = f"   COLLAPSED in epoch {found.collapse_epoch}" if found.collapse_epoch else ""
         print(f"{name:<{width}}{count_parameters(found.model()):>10,}  {found.epochs:>6}  {seconds:>7.1f}  {100 * top1:6.2f}  "
-              f"({100 * low:.2f} to {100 * high:.2f}){lost}")  # fmt: skip
-    groups = _groups(runs)
+              f"({100 * low:5.2f} to {100 * high:6.2f})         {own}{lost}".rstrip())  # fmt: skip
+    groups, apart = _groups(runs), []
     for (ours, mine), (theirs, other) in combinations(groups.items(), 2):
-        print(_difference(ours, mine, theirs, other))
+        try:
+            print(_difference(ours, mine, theirs, other))
+        except ValueError as reason:
+            apart.append(f"{ours}, {theirs}: not comparable. {reason}")
+    if apart:
+        print(apart[0] if len(apart) == 1 else f"{len(apart)} pairs share no seed or no test images: name two to see why.")
     if arguments.plot:
         records = [{"row": name, "history": found.history} for name in groups for found in groups[name].values()]
         show.save(arguments.plot, show.bands, records, dict(zip(groups, groups)))
@@ -57,13 +88,10 @@ def run(arguments):
 
 
 def _difference(ours, mine, theirs, other):
-    """What two recipes differ by on the seeds that both have, or why they cannot be compared."""
+    """What two recipes differ by on the seeds that both have. Raises ValueError if they cannot be compared."""
     shared = mine.keys() & other.keys()
     if not shared:
-        return f"{ours}, {theirs}: not comparable in pairs, they share no seed."
+        raise ValueError("They share no seed.")
     experiments = [next(iter(members.values())).experiment for members in (mine, other)]
-    try:
-        scores = [{seed: (side[seed].test["top1"], side[seed].right()) for seed in shared} for side in (mine, other)]
-        return study.difference((ours, theirs), experiments, scores)
-    except ValueError as reason:
-        return f"{ours}, {theirs}: not comparable. {reason}"
+    scores = [{seed: (side[seed].test["top1"], side[seed].right()) for seed in shared} for side in (mine, other)]
+    return study.difference((ours, theirs), experiments, scores)

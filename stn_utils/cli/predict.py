@@ -2,8 +2,9 @@
 
   stn predict runs/mine digit.png photo.jpg
 
-A picture is made grey, inverted if its rim is brighter than a middle grey (the data are bright on black), padded to a
-square and resized to the canvas of the run's world. If the network has a window, NAME.stn.png beside it shows what it saw.
+A picture is made grey, inverted if its rim is brighter than a middle grey (the
+data are bright on black), padded to a square and resized to the canvas of the
+run's world. If the network has a window, NAME.stn.png shows what it saw.
 """
 
 from pathlib import Path

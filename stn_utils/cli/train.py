@@ -1,27 +1,36 @@
 """Train one network, and write what came out into a folder of its own.
 
-The flags are the fields of an Experiment; --config reads them from a YAML file, which may say name, device, quiet,
-tensorboard, save and show as well; a flag wins over the file. The folder holds config.yml, metrics.csv and metrics.json
-(an entry an epoch), confusion.png, stn.png (before and after the warp), progress.gif, last.pt and best.pt (weights, the best
-by validation) and run.pt, from which `stn train --resume` goes on.
+The flags are the fields of an Experiment; --config reads them from a YAML file,
+which may say name, device, quiet, tensorboard, save and show as well. A flag
+wins over the file. The folder runs/NAME holds
+
+  config.yml                   the Experiment, for --config
+  metrics.csv, metrics.json    an entry an epoch, and the test result
+  confusion.png, stn.png       mistakes; images before and after the warp
+  progress.gif                 the warp, epoch by epoch
+  last.pt, best.pt             weights; the best by validation
+  run.pt                       all of it: stn train --resume goes on from there
 
   stn train --dataset fashion-mnist --model stnet --epochs 20 --seed 0
   stn train --config assets/configs/s0.yml --epochs 10
   stn train --resume --name mine --epochs 40
 """
 
+import contextlib
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from .. import metrics, show
 from ..experiment import BELONGS, Experiment, choices, one_of
 from ..models import count_parameters
 from ..run import Run
-from ..study.plan import read_yaml
+from ..study.plan import read_experiment, read_yaml
 from ..train import fit
 
 # Short names for a network and where its CoordConv layers are, as dgandiaga/stcoordconvnets has them.
@@ -33,6 +42,7 @@ OWN = {"name": str, "device": str, "quiet": bool, "tensorboard": bool, "save": l
 
 def add_arguments(parser):
     """The Experiment's fields as flags, and what else a run on the command line needs."""
+    parser.usage = "stn train [--config FILE] [--name NAME] [--resume] [--FIELD VALUE ...]"
     own = parser.add_argument_group("where")
     own.add_argument("--config", metavar="FILE", help="YAML file of fields; flags win over it")
     own.add_argument("--name", help="name of the folder; default: made of dataset, world, model and seed")
@@ -51,17 +61,27 @@ def add_arguments(parser):
         default = "" if field.default is None else f"; default {field.default}"  # else the description says it
         text = f"{field.description}{f': {names}' if names else ''}{extra}{of}{default}"
         flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
-        fields.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=text.replace("%", "%%"), **flag)
+        fields.add_argument(
+            f"--{name.replace('_', '-')}", dest=name, metavar="NAME" if names else "N", help=text.replace("%", "%%"), **flag
+        )
+
+
+def _spelt_out(fields):
+    """Fields, a nickname for a model replaced by what it means."""
+    if fields.get("model") in [*NICKNAMES]:
+        return {"coordconv": "classifier", **fields, "model": NICKNAMES[fields["model"]]}
+    return fields
 
 
 def _read(path):
-    """A config file: fields of an Experiment, and options of OWN."""
+    """A config file: fields of an Experiment, and options of OWN. Raises ValueError, naming file and line."""
     given, at = read_yaml(Path(path))
     for name, value in given.items():
         with at(name):
             one_of("field", name, [*Experiment.model_fields, *OWN])
             if name in OWN and not isinstance(value, OWN[name]):
                 raise ValueError(f"{name}: expected a {OWN[name].__name__}, got {value!r}.")
+    read_experiment(_spelt_out({name: value for name, value in given.items() if name not in OWN}), at)
     return given
 
 
@@ -77,42 +97,60 @@ def _fields(arguments):
         one_of("picture to show", what, tuple(PICTURES))
     flags = {name: getattr(arguments, name) for name in Experiment.model_fields if getattr(arguments, name) is not None}
     given = {name: value for name, value in given.items() if name not in flags}  # before a nickname of it is spelt out
-    for part in (given, flags):
-        if part.get("model") in [*NICKNAMES]:
-            part.update({"coordconv": "classifier", **part, "model": NICKNAMES[part["model"]]})
-    return {**given, **flags}
+    return {**_spelt_out(given), **_spelt_out(flags)}
 
 
 def run(arguments):
     """Train, or go on, and write the folder."""
-    fields, name = _fields(arguments), arguments.name  # in this order: the file may say the name
-    if arguments.resume and name and Run.lies_in(Path(arguments.runs) / name):
-        there = Run.load(Path(arguments.runs) / name).experiment
-        experiment = there.but(**fields)
-    else:
-        experiment = Experiment(**fields)
-    name = name or f"{experiment.dataset}-{experiment.world}-{experiment.model}-seed{experiment.seed}"
+    experiment = Experiment(**(fields := _fields(arguments)))
+    name = arguments.name or f"{experiment.dataset}-{experiment.world}-{experiment.model}-seed{experiment.seed}"
     folder = Path(arguments.runs) / name
     if Run.lies_in(folder) != arguments.resume:
         raise ValueError(f"{folder} holds no run to resume." if arguments.resume else
                          f"{folder} holds a run: add --resume to go on from it, or choose another --name.")  # fmt: skip
+    if arguments.resume:
+        experiment = Run.load(folder).experiment.but(**fields)
+    with _alone(folder):
+        found = _train(experiment, folder, arguments)
+    if found.test is None:
+        where = "" if arguments.runs == "runs" else f" --runs {shlex.quote(arguments.runs)}"
+        print(f"{folder}: interrupted; stn train --resume --name {shlex.quote(name)}{where} goes on.")
+        return 130
+    return 0
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Keep a run's folder to this process. Raises ValueError if another one trains there."""
+    lock = folder.with_name(f".{folder.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, blocking=False):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # where an open file cannot go, it stays
+                    lock.unlink()
+    except Timeout:
+        raise ValueError(f"{folder}: another stn train is at it.") from None
+
+
+def _train(experiment, folder, arguments):
+    """Fit, say the result, and write what was asked for; returns the Run."""
     board = folder / "tensorboard" if arguments.tensorboard else None
     found = fit(experiment, arguments.device, folder, quiet=arguments.quiet, tensorboard=board)
+    if found.test:  # first: a picture may fail
+        print(f"{folder}: test top-1 {100 * found.test['top1']:.2f} % of {len(found.test['predictions']):,} images")
+    (folder / "config.yml").write_text(yaml.safe_dump(experiment.model_dump(), sort_keys=False))
     if found.epochs:
         write(found, folder, SAVED if arguments.save is None else arguments.save)
         for draw in _pictures(found, arguments.show or ()).values():
             draw(found)
-    if found.test is None:
-        where = "" if arguments.runs == "runs" else f" --runs {arguments.runs}"
-        print(f"{folder}: interrupted; stn train --resume --name {name}{where} goes on.")
-        return 1
-    print(f"{folder}: test top-1 {100 * found.test['top1']:.2f} % of {len(found.test['predictions']):,} images")
-    return 0
+    return found
 
 
 def write(found, folder, save=SAVED):
     """Write a Run's tables, pictures and weights, those that `save` names, into its folder."""
-    (folder / "config.yml").write_text(yaml.safe_dump(found.experiment.model_dump(), sort_keys=False))
     if "metrics" in save:
         _write_metrics(found, folder)
     if "weights" in save:

@@ -62,8 +62,6 @@ def _transformer(experiment, spec, look):
     if experiment.model == "stnet":
         return SpatialTransformer(localization, **look, family=experiment.family)
     mistakes = RECURRENCES[experiment.recurrence]
-    if not mistakes:
-        localization[-1].reset_parameters()  # six free numbers for the cell; the step has its own identity
     return SequentialTransformer(localization, experiment.steps, **look, resample=experiment.resample, mistakes=mistakes)
 
 

@@ -132,6 +132,8 @@ class ReinforcedNet(Net):
         super().__init__(before, transformer, after, classifier)
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma: expected 0 to 1, got {gamma}.")
+        if not 0 <= entropy < float("inf"):
+            raise ValueError(f"entropy: expected a finite number from 0 on, got {entropy}.")
         self.gamma, self.entropy = gamma, entropy
 
     @torch.no_grad()

@@ -123,15 +123,16 @@ def bands(records, rows, name="top1", low=None, high=None, title=None):
 def _draw_means(histories, name, low=None, high=None, title=None):
     """Draw {label: histories}: the mean of an entry over epochs, and its band; of one history a line."""
     _, ax = plt.subplots(figsize=(WIDTH, 3))
+    headings = {_entry(found[0], name)[1] for found in histories.values()}  # two, where a replica stands beside others
     for label, found in histories.items():
         by_epoch = zip(*(_entry(history, name)[0] for history in found))  # as long as every seed is there
         means, halves = np.array([(mean, half or 0) for mean, half in map(interval, by_epoch)]).T
         epochs = found[0]["epoch"][: len(means)]
         (line,) = ax.plot(epochs, means, "o-", markersize=4, label=label)
-        ax.fill_between(epochs, means - halves, means + halves, color=line.get_color(), alpha=0.15, linewidth=0)
-        ax.set_ylabel(_entry(found[0], name)[1])
+        low_high = [(means + sign * halves).clip(*(0, 100) if name == "top1" else (None, None)) for sign in (-1, 1)]
+        ax.fill_between(epochs, *low_high, color=line.get_color(), alpha=0.15, linewidth=0)
     _epochs(ax)
-    ax.set(ylim=(low, high), title=title or "")
+    ax.set(ylim=(low, high), title=title or "", ylabel=" or ".join(sorted(headings)))
     if histories:
         ax.legend(**BESIDE)
     plt.show()

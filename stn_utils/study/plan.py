@@ -139,20 +139,24 @@ def read_yaml(path):
     return content, at
 
 
+def read_experiment(fields, at, where=lambda field: ()):
+    """The Experiment of a YAML file's fields, a fault named with its line. at: as `read_yaml` has it; where: its keys."""
+    for field, value in fields.items():
+        with at(*where(field), field):
+            check_field(field, value)
+    try:
+        return Experiment(**fields)
+    except ValidationError as error:
+        loc = error.errors()[0]["loc"]
+        with at(*where(*loc[:1] or [None]), *loc):
+            raise ValueError(explain(error)) from None
+
+
 def _row(row, fields, common, at):
     """The Experiment of a row: its own fields win over the common ones."""
     fields = {field: value for field, value in fields.items() if field != "seeds"}
-    for where, part in ((("common",), common), (("rows", row), fields)):
-        for field, value in part.items():
-            with at(*where, field):
-                check_field(field, value)
-    try:
-        return Experiment(**{**common, **fields})
-    except ValidationError as error:
-        loc = error.errors()[0]["loc"]
-        where = ("common",) if loc and loc[0] not in fields else ("rows", row)
-        with at(*where, *loc):
-            raise ValueError(explain(error)) from None
+    shared = common.keys() - fields.keys()
+    return read_experiment({**common, **fields}, at, lambda field: ("common",) if field in shared else ("rows", row))
 
 
 def load(name, folder=FOLDER):

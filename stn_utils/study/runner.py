@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import signal
 import sys
 
 import torch
@@ -96,14 +97,20 @@ def _run_beside(study, wanted, device, jobs, bar):
     threads = max(1, torch.get_num_threads() // jobs)
     start = multiprocessing.get_context("spawn").Process
     runners = [start(target=_work, args=(threads, study, wanted, device)) for _ in range(jobs)]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit: Ctrl-C is for this process to hear
     for runner in runners:
         runner.start()
+    signal.signal(signal.SIGINT, before)
     try:
         while alive := [runner for runner in runners if runner.is_alive()]:
             alive[0].join(10)
             done = {(record["row"], record["seed"]) for record in study.records()}
             bar.update(len(done.intersection(wanted)) - bar.n)
-    finally:  # an interrupt reaches the runners too: they end by themselves
+    except KeyboardInterrupt:
+        for runner in runners:
+            runner.terminate()  # typed again, they go on after their last whole epoch
+        raise
+    finally:
         for runner in runners:
             runner.join()
     failed = [runner.exitcode for runner in runners if runner.exitcode]

@@ -150,7 +150,7 @@ def difference(names, experiments, scores):
             raise ValueError(f"paired comparison: {field} is {values[0]!r} in {ours}, {values[1]!r} in {theirs}.")
     mean, half = metrics.compare(*({seed: 100 * top1 for seed, (top1, _) in side.items()} for side in scores))
     width = f" ± {half:.2f}" if half is not None else ""
-    lines = [f"{ours} minus {theirs}: {mean:+.2f}{width} points, {len(scores[0])} paired seeds"]
+    lines = [f"{ours} minus {theirs}: {mean:+.2f}{width} points, {len(scores[0])} paired seed{'s' * (len(scores[0]) > 1)}"]
     for seed in sorted(scores[0]):
         only_ours, only_theirs, p = metrics.mcnemar(*(side[seed][1] for side in scores))
         lines.append(f"  seed {seed}: only {ours} right {only_ours}, only {theirs} right {only_theirs}, {p_text(p)}")
