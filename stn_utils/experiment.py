@@ -47,7 +47,7 @@ class Experiment(BaseModel):
     family: Literal["affine", "rotation", "shift-scale"] = Field("affine", description="warps that a stnet can make")
     steps: int = Field(2, ge=1, description="looks of a sequential, moves of a reinforced transformer")
     recurrence: Literal["corrected", "blind", "forgets", "s0", "s0-looks", "s0-remembers", "s0-unbounded"] = Field(
-        "corrected", description="how looks follow each other: right, with one of s0's mistakes, s0's, or with one corrected"
+        "corrected", description="how looks follow each other; s0's way, or with one of its mistakes, or one mended"
     )
     resample: bool = Field(False, description="a sequential transformer warps the last warped image, not the original")
     actions: Literal["s0", "turns", "shifts-zooms", "all"] = Field("all", description="moves of a reinforced transformer")
@@ -122,7 +122,8 @@ def check_field(name, value):
     """Raise a ValueError that names the nearest valid one for an unknown field, or an unknown name as its value."""
     one_of("field", name, list(Experiment.model_fields))
     if isinstance(value, bool) and Experiment.model_fields[name].annotation is not bool:
-        raise ValueError(f"{name}: {value} is no value of it. YAML reads yes, no, on and off so, unless in quotes.")
+        valid = f" Valid: {', '.join(choices(name))}." if choices(name) else ""
+        raise ValueError(f"{name}: {value} is no value of it.{valid} (YAML reads yes, no, on and off so, unless in quotes.)")
     if choices(name):
         one_of(name, value, choices(name))
 
@@ -130,7 +131,7 @@ def check_field(name, value):
 def explain(error):
     """An error in one line; pydantic's own text has three lines a fault, the system's begins with a number."""
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}."
+        return f"{error.filename}: {error.strerror or error}."
     if not isinstance(error, ValidationError):
         return str(error)
     faults = []

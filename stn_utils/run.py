@@ -1,5 +1,6 @@
 """Run: what came out of an Experiment. Saved whole or not at all, loaded without running any code."""
 
+import contextlib
 import io
 import os
 import platform
@@ -55,7 +56,10 @@ class Run:
     def model(self):
         """The network as trained, on the CPU, in evaluation mode."""
         model = build(self.experiment, self.spec)
-        model.load_state_dict(self.weights)
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError:
+            raise RuntimeError(f"{self.title}: its weights are of another version of the course; train it again.") from None
         return model.eval()
 
     def test_part(self, device="cpu"):
@@ -93,7 +97,8 @@ class Run:
         except OSError as error:
             raise OSError(f"{folder}: the Run could not be saved: {error.strerror or error}.") from error
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     @classmethod
     def lies_in(cls, folder):

@@ -47,7 +47,7 @@ def test_an_unknown_name_in_a_field_raises_and_names_the_nearest(field, wrong, n
     [
         ({"learning": 1}, "unknown field 'learning'"),
         ({"world": "cluttered"}, "world 'cluttered'. Did you mean 'cluttered"),
-        ({"coordconv": True}, "coordconv: True is no value of it. YAML reads yes, no, on and off so, unless in quotes."),
+        ({"coordconv": True}, "coordconv: True is no value of it. Valid: none, localization, classifier, both."),
         ({"epochs": True}, "epochs: True is no value of it."),
         ({"activation": "ReLU"}, "unknown activation 'ReLU'"),
     ],

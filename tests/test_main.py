@@ -1,5 +1,6 @@
 """python -m stn_utils: an answer or one line that says what is wrong, never a traceback."""
 
+import signal
 import subprocess
 import sys
 import warnings
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_utils import __main__ as command
+from stn_utils import __main__ as program
+from stn_utils import cli as command
 from stn_utils import doctor
 from stn_utils import study as studies
 from stn_utils.data import DATASETS, DataUnavailable, sources
@@ -156,6 +158,7 @@ def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_ta
 def test_a_rank_without_its_number_runs_nothing(rank, ranks, monkeypatch, capsys):
     monkeypatch.setattr(studies, "run_missing", lambda *_: pytest.fail("a study was run"))
     for name, value in (("RANK", rank), ("WORLD_SIZE", ranks)):
+        monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
     assert command.main(["study", "vanilla"]) == 2
@@ -166,7 +169,17 @@ def test_a_rank_without_its_number_runs_nothing(rank, ranks, monkeypatch, capsys
 def test_a_table_says_how_many_runs_are_not_in_yet(monkeypatch, capsys):
     monkeypatch.setattr(studies.Study, "missing", lambda self: [("clean-stn", 1)] * 3)
     assert command.main(["study", "vanilla", "--show"]) == 0
-    assert "\n3 runs of the plan are not in yet; it costs " in capsys.readouterr().out
+    assert "\n3 runs of the plan not in yet; the whole plan costs " in capsys.readouterr().out
+
+
+def test_the_program_takes_the_end_of_its_time_for_an_interrupt(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(command, "main", lambda: 7)
+    try:
+        assert program.main() == 7
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_doctor_prints_one_line_a_part(capsys):

@@ -45,7 +45,7 @@ FAULTS = {  # what to change in TEXT, the line to be named, and what must be sai
     "a row's seeds": ("model: convnet", "model: convnet\n    seeds: many", 14, "cnn: expected a valid integer"),
     "no seeds for a row": ("model: convnet", "model: convnet\n    seeds: 0", 14, "cnn: expected greater than or equal"),
     "seeds below 0": ("seeds: 2", "seeds: 2\nfirst_seed: -1", 4, "first_seed: expected greater than or equal to 0"),
-    "fields that do not fit": ("model: convnet", "model: convnet\n    momentum: 0.9", 12, "belongs to optimizer='sgd'"),
+    "fields that do not fit": ("model: convnet", "model: convnet\n    momentum: 0.9", 14, "belongs to optimizer='sgd'"),
     "a row twice": ("  cnn:", "  stn:\n    model: stnet\n  cnn:", 12, "'stn' stands twice, first in line 10"),
     "a field twice": ("cost: nothing", "cost: nothing\ncost: much", 3, "'cost' stands twice, first in line 2"),
     "a row's field twice": ("model: convnet", "model: convnet\n    model: stnet", 14, "'model' stands twice, first in line 13"),
@@ -79,7 +79,7 @@ def test_a_fault_in_a_plan_is_named_with_file_line_and_what_would_be_right(tmp_p
 
 
 WHOLE = {
-    "nothing": ("", "expected fields and values, one a line, got None"),
+    "nothing": ("", "expected fields and values, one a line, got nothing"),
     "a list": ("- stn\n- cnn\n", "expected fields and values, one a line, got ['stn', 'cnn']"),
     "no question": (TEXT.partition("\n")[2], "question: Field required"),
     "no rows": (TEXT.partition("rows:")[0], "rows: "),

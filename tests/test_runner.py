@@ -1,6 +1,7 @@
 """Runner: one line per finished run, nothing run twice, nothing half counted, whoever works beside it."""
 
 import functools
+import signal
 import types
 
 import pytest
@@ -165,7 +166,7 @@ def in_this_process(monkeypatch):
     class Process:
         exitcode = None
 
-        def __init__(self, target, args):
+        def __init__(self, target, args, daemon):
             self.work = functools.partial(target, *args)
 
         def start(self):
@@ -212,3 +213,33 @@ def test_runners_that_fail_are_named_and_what_was_finished_is_kept(tiny, tiny_da
     with pytest.raises(RuntimeError, match=r"2 of 2 runners failed \(exit code 1\); what they finished is kept"):
         run_missing(tiny, device="cpu", jobs=2)
     assert pairs(tiny) == [("stn", 1000)]
+
+
+def test_an_interrupt_ends_the_runners_and_ctrl_c_is_heard_again(tiny, tiny_data, monkeypatch):
+    deaf, ended = [], []
+
+    class Process:
+        exitcode = None
+
+        def __init__(self, target, args, daemon):
+            pass
+
+        def start(self):
+            deaf.append(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)  # what a child would inherit
+
+        def is_alive(self):
+            return True
+
+        def terminate(self):
+            ended.append(self)
+
+        def join(self, timeout=None):
+            if timeout:  # while it watches the runners
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.multiprocessing, "get_context", lambda kind: types.SimpleNamespace(Process=Process))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(tiny, device="cpu", jobs=2)
+    assert deaf == [True, True] and len(ended) == 2
+    assert signal.getsignal(signal.SIGINT) is before

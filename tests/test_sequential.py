@@ -185,7 +185,7 @@ def by_hand(layer, x, size, mistakes, resample):
     """The thetas and the output, in plain operations with the layer's weights."""
     theta, state, seen, thetas = torch.eye(2, 3).repeat(len(x), 1, 1).to(x), None, x, []
     for number in range(layer.steps):
-        numbers = layer.localization((x if "blind" in mistakes else seen).detach())
+        numbers = layer.localization(x if number == 0 or "blind" in mistakes else seen.detach())
         state = cell_by_hand(layer.cell, torch.cat([numbers, theta.flatten(1)], dim=1), state)
         h = state[0]
         if "forgets" in mistakes:
@@ -209,12 +209,15 @@ CASES = [(name, False) for name in RECURRENCES] + [("corrected", True)]
 def test_looks_output_and_gradients_are_those_of_plain_operations(recurrence, resample):
     mistakes = RECURRENCES[recurrence]
     layer = moving(3, 2, size=(4, 6), mistakes=mistakes, resample=resample).double()
-    x = noise(3, 2, 7, 8).double()
+    x = noise(3, 2, 7, 8).double().requires_grad_()
     found = []
     for looks, out in ((layer.looks(x), layer(x)), by_hand(layer, x, (4, 6), mistakes, resample)):
         layer.zero_grad()
+        x.grad = None
         ((out * noise(4, 6, seed=2)).sum() + looks[-1].square().sum()).backward()
-        found.append([*looks, out, *(p.grad if p.grad is not None else torch.zeros_like(p) for p in layer.parameters())])
+        found.append(
+            [*looks, out, x.grad, *(p.grad if p.grad is not None else torch.zeros_like(p) for p in layer.parameters())]
+        )
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
 

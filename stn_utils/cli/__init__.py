@@ -14,7 +14,6 @@ WORLD_SIZE, which torchrun sets, share a study out.
 import argparse
 import inspect
 import os
-import signal
 import sys
 import warnings
 
@@ -71,7 +70,7 @@ def study(arguments):
             return 0  # one table is enough
     print(studies.table(chosen))
     if left := len(chosen.missing()):
-        print(f"{left} runs of the plan are not in yet; it costs {chosen.cost}.")
+        print(f"{left} run{'s' * (left > 1)} of the plan not in yet; the whole plan costs {chosen.cost}.")
     return 0
 
 
@@ -116,7 +115,6 @@ def main(argv=None):
     parser, commands = _parser()
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what docker stop and a time limit send: as Ctrl-C
         if argv and not argv[0].startswith("-"):
             one_of("command", argv[0], tuple(commands))
         arguments, unknown = parser.parse_known_args(argv)

@@ -1,7 +1,7 @@
 """Compare finished runs: a line each, paired differences, and curves.
 
 Runs that differ in the seed alone are one recipe. Two are compared on the seeds
-that both have; McNemar's p, below, tells of one pair of networks alone.
+that both have; McNemar's p, a line a seed, tells of one pair of networks alone.
 
   stn compare runs/* --plot curves.png
 """
@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 
 from .. import metrics, show, study
-from ..experiment import Experiment, one_of
+from ..experiment import BELONGS, Experiment, one_of
 from ..models import count_parameters
 from ..run import Run
 
@@ -31,14 +31,14 @@ def _load(folders):
             continue
         try:
             found = Run.load(folder)
-            first = names.setdefault(found.experiment.model_dump_json(), folder)
-            why = "it is not finished" if found.test is None else f"it repeats {first}" if first != folder else None
-        except RuntimeError as damaged:
-            why = damaged
-        if why:
-            print(f"left out {folder}: {why}.", file=sys.stderr)
-        else:
+            found.model()
+            if found.test is None:
+                raise RuntimeError("it is not finished.")
+            if (first := names.setdefault(found.experiment.model_dump_json(), folder)) != folder:
+                raise RuntimeError(f"it repeats {first}.")
             runs[str(Path(folder))] = found
+        except RuntimeError as reason:
+            print(f"left out {folder}: {reason}", file=sys.stderr)
     if not runs:
         raise ValueError(f"no finished run in {', '.join(folders)}. Name the folders of runs, say runs/*.")
     return runs
@@ -56,19 +56,21 @@ def _groups(runs):
 def run(arguments):
     """Print the comparison."""
     if arguments.plot:
-        one_of("kind of picture", Path(arguments.plot).suffix[1:], ("png", "svg", "pdf"))
+        one_of("kind of picture", Path(arguments.plot).suffix[1:].lower(), ("png", "svg", "pdf"))
         if not Path(arguments.plot).parent.is_dir():
             raise ValueError(f"--plot: no folder {Path(arguments.plot).parent}.")
     runs = _load(arguments.runs)
     fields = {name: found.experiment.model_dump() for name, found in runs.items()}
     differ = [field for field in Experiment.model_fields if len({str(own[field]) for own in fields.values()}) > 1]
     width = max(map(len, runs)) + 2
-    print(f"{'run':<{width}}{'parameters':>10}  {'epochs':>6}  {'s/epoch':>7}  test top-1, %, Wilson's interval   what differs")
+    heading = "test top-1, %, Wilson's interval" + "  what differs" * bool(differ)
+    print(f"{'run':<{width}}{'parameters':>10}  {'epochs':>6}  {'s/epoch':>7}  {heading}")
     for name, found in runs.items():
         top1, count = found.test["top1"], len(found.test["predictions"])
         low, high = metrics.wilson(round(top1 * count), count)
         seconds = statistics.median(found.history.get("seconds", [0.0]))
-        own = ", ".join(f"{field} {fields[name][field]}" for field in differ)
+        model = found.experiment.model
+        own = ", ".join(f"{field} {fields[name][field]}" for field in differ if model in BELONGS.get(field, [model]))
         lost = f"   COLLAPSED in epoch {found.collapse_epoch}" if found.collapse_epoch else ""
         print(f"{name:<{width}}{count_parameters(found.model()):>10,}  {found.epochs:>6}  {seconds:>7.1f}  {100 * top1:6.2f}  "
               f"({100 * low:5.2f} to {100 * high:6.2f})         {own}{lost}".rstrip())  # fmt: skip
@@ -79,7 +81,7 @@ def run(arguments):
         except ValueError as reason:
             apart.append(f"{ours}, {theirs}: not comparable. {reason}")
     if apart:
-        print(apart[0] if len(apart) == 1 else f"{len(apart)} pairs share no seed or no test images: name two to see why.")
+        print(apart[0] if len(apart) == 1 else f"{len(apart)} pairs are not comparable: name two of the runs to see why.")
     if arguments.plot:
         records = [{"row": name, "history": found.history} for name in groups for found in groups[name].values()]
         show.save(arguments.plot, show.bands, records, dict(zip(groups, groups)))

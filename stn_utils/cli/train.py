@@ -31,7 +31,7 @@ from ..experiment import BELONGS, Experiment, choices, one_of
 from ..models import count_parameters
 from ..run import Run
 from ..study.plan import read_experiment, read_yaml
-from ..train import fit
+from ..train import fit, pick_device
 
 # Short names for a network and where its CoordConv layers are, as dgandiaga/stcoordconvnets has them.
 NICKNAMES = {"coordconv": "convnet", "stcoordconv": "stnet"}
@@ -62,7 +62,11 @@ def add_arguments(parser):
         text = f"{field.description}{f': {names}' if names else ''}{extra}{of}{default}"
         flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         fields.add_argument(
-            f"--{name.replace('_', '-')}", dest=name, metavar="NAME" if names else "N", help=text.replace("%", "%%"), **flag
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="true|false" if field.annotation is bool else "NAME" if names else "X",
+            help=text.replace("%", "%%"),
+            **flag,
         )
 
 
@@ -81,7 +85,7 @@ def _read(path):
             one_of("field", name, [*Experiment.model_fields, *OWN])
             if name in OWN and not isinstance(value, OWN[name]):
                 raise ValueError(f"{name}: expected a {OWN[name].__name__}, got {value!r}.")
-    read_experiment(_spelt_out({name: value for name, value in given.items() if name not in OWN}), at)
+    read_experiment(_spelt_out({name: value for name, value in given.items() if name not in OWN}), at, whole=False)
     return given
 
 
@@ -102,14 +106,16 @@ def _fields(arguments):
 
 def run(arguments):
     """Train, or go on, and write the folder."""
-    experiment = Experiment(**(fields := _fields(arguments)))
-    name = arguments.name or f"{experiment.dataset}-{experiment.world}-{experiment.model}-seed{experiment.seed}"
+    fields, name = _fields(arguments), arguments.name  # in this order: the file may say the name
+    if not name:
+        given = Experiment(**fields)
+        name = f"{given.dataset}-{given.world}-{given.model}-seed{given.seed}"
     folder = Path(arguments.runs) / name
     if Run.lies_in(folder) != arguments.resume:
         raise ValueError(f"{folder} holds no run to resume." if arguments.resume else
                          f"{folder} holds a run: add --resume to go on from it, or choose another --name.")  # fmt: skip
-    if arguments.resume:
-        experiment = Run.load(folder).experiment.but(**fields)
+    experiment = Run.load(folder).experiment.but(**fields) if arguments.resume else Experiment(**fields)
+    pick_device(arguments.device)  # before a folder is made
     with _alone(folder):
         found = _train(experiment, folder, arguments)
     if found.test is None:
@@ -122,15 +128,11 @@ def run(arguments):
 @contextlib.contextmanager
 def _alone(folder):
     """Keep a run's folder to this process. Raises ValueError if another one trains there."""
-    lock = folder.with_name(f".{folder.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.parent / f".{folder.name}.lock"
     try:
-        with FileLock(lock, blocking=False):
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):  # where an open file cannot go, it stays
-                    lock.unlink()
+        with FileLock(lock, blocking=False):  # the file stays: who removes it may let two in
+            yield
     except Timeout:
         raise ValueError(f"{folder}: another stn train is at it.") from None
 

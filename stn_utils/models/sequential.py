@@ -25,16 +25,16 @@ class SequentialTransformer(Transformer):
 
     localization: any module from (B, C, H, W) to (B, 6), a step that starts at the identity. An LSTM cell reads it, and
     theta so far; its state is carried from look to look, and what `memory`, zero at the start, makes of it is added. Of T
-    steps a T-th is taken each, so an update moves the window as far as that of one look. Then theta <- compose(theta, step):
-    the original is sampled once, at `size`. The pictures in between pass no gradient (Teed and Deng 2020); earlier looks
-    learn through the product of steps (Lin and Lucey 2017). resample=True samples the last warped image instead. mistakes:
-    of RECURRENCES. The rest is `Transformer`'s. In the spirit of Azimi et al. 2021.
+    steps a T-th is taken each, so that a first update moves the window as far as that of one look. Then
+    theta <- compose(theta, step), as in Lin and Lucey 2017: the original is sampled once, at `size`. From the second look
+    on, what the localization net sees passes no gradient. resample=True samples the last warped image instead. mistakes: of
+    RECURRENCES. The rest is `Transformer`'s. In the spirit of Azimi et al. 2021.
     """
 
     def __init__(self, localization, steps, size=None, padding="zeros", background=0.0, resample=False, mistakes=()):
         super().__init__(size, padding, background, steps)
         self.localization, self.resample, self.mistakes = localization, resample, frozenset(mistakes)
-        self.share = 1 / steps
+        self.share = 1 / steps  # of the looks that it was made for
         self.cell = nn.LSTMCell(12, 6)
         if "bounded" not in self.mistakes:
             self.memory = nn.Linear(6, 6, bias=False)
@@ -46,12 +46,12 @@ class SequentialTransformer(Transformer):
         state, seen, thetas = None, x, []
         for number in range(1, self.steps + 1):
             size = None if number == self.steps else x.shape[-2:]
-            numbers = self.localization(x if "blind" in self.mistakes else seen.detach())
+            numbers = self.localization(x if number == 1 or "blind" in self.mistakes else seen.detach())
             state = self.cell(torch.cat([numbers, theta.flatten(1)], dim=1), None if "forgets" in self.mistakes else state)
             if "bounded" in self.mistakes:
                 step = theta = state[0].view(-1, 2, 3)
             else:
-                step = still.lerp((numbers + self.memory(state[0])).view(-1, 2, 3), self.share)
+                step = still + self.share * ((numbers + self.memory(state[0])).view(-1, 2, 3) - still)
                 theta = compose(theta, step)
             thetas.append(theta)
             seen = self.view(seen, step, size) if self.resample else self.view(x, theta, size)

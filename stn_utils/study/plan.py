@@ -135,20 +135,25 @@ def read_yaml(path):
         line = text.count(b"\n", 0, error.position) + 1
         raise ValueError(f"{path}, line {line}: character {error.character:#x} is not allowed in YAML.") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}, line 1: expected fields and values, one a line, got {content!r}.")
+        raise ValueError(f"{path}, line 1: expected fields and values, one a line, got {content or 'nothing'}.")
     return content, at
 
 
-def read_experiment(fields, at, where=lambda field: ()):
-    """The Experiment of a YAML file's fields, a fault named with its line. at: as `read_yaml` has it; where: its keys."""
+def read_experiment(fields, at, where=lambda field: (), whole=True):
+    """The Experiment of a YAML file's fields, a fault named with its line. at: as `read_yaml` has it; where: its keys.
+
+    whole=False: fields that do not go together are no fault of the file, for more will come; None then.
+    """
     for field, value in fields.items():
         with at(*where(field), field):
             check_field(field, value)
     try:
         return Experiment(**fields)
     except ValidationError as error:
-        loc = error.errors()[0]["loc"]
-        with at(*where(*loc[:1] or [None]), *loc):
+        if not (loc := error.errors()[0]["loc"]) and not whole:
+            return None
+        loc = loc or (explain(error).partition("=")[0],)  # so begins what does not go together
+        with at(*where(loc[0]), *loc):
             raise ValueError(explain(error)) from None
 
 

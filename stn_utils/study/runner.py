@@ -4,13 +4,14 @@ import multiprocessing
 import shutil
 import signal
 import sys
+import threading
 
 import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .. import data, train
-from ..experiment import Experiment
+from ..experiment import Experiment, explain
 from ..run import Run
 from .plan import load, plans
 from .records import append, to_record
@@ -89,24 +90,28 @@ def _work(threads, study, wanted, device):
     try:
         all(_run_one(study, *pair, device) for pair in wanted)  # ends at one that was interrupted
     except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {explain(error)}")
 
 
 def _run_beside(study, wanted, device, jobs, bar):
     """Start runners as processes of their own, and watch the records grow."""
     threads = max(1, torch.get_num_threads() // jobs)
     start = multiprocessing.get_context("spawn").Process
-    runners = [start(target=_work, args=(threads, study, wanted, device)) for _ in range(jobs)]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit: Ctrl-C is for this process to hear
-    for runner in runners:
-        runner.start()
-    signal.signal(signal.SIGINT, before)
+    runners = [start(target=_work, args=(threads, study, wanted, device), daemon=True) for _ in range(jobs)]
+    main = threading.current_thread() is threading.main_thread()  # no other may ask for signals
+    before = main and signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runners inherit it: Ctrl-C is for this process
+    try:
+        for runner in runners:
+            runner.start()
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
     try:
         while alive := [runner for runner in runners if runner.is_alive()]:
             alive[0].join(10)
             done = {(record["row"], record["seed"]) for record in study.records()}
             bar.update(len(done.intersection(wanted)) - bar.n)
-    except KeyboardInterrupt:
+    except BaseException:
         for runner in runners:
             runner.terminate()  # typed again, they go on after their last whole epoch
         raise
