@@ -11,7 +11,7 @@ def one_of(what, value, valid):
     """Return `value` if it is among the `valid` names; else raise a ValueError that names the nearest."""
     if value in valid:
         return value
-    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.65)
+    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.57)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {what} {value!r}.{hint} Valid: {', '.join(valid)}.")
 
