@@ -85,7 +85,7 @@ def draw(name):
     if name in OTHERS:
         return OTHERS[name]()
     if name in EPISODES:
-        pictures, milliseconds = show.episode(fit(EPISODES[name], "cpu")), 800
+        pictures, milliseconds = show.episode(fit(EPISODES[name], "cpu"), step=name[:-1]), 800  # a look, a move
     else:
         wanted, milliseconds = PICTURES[name], 300
         runs = {title: fit(e, "cpu") for title, e in wanted.items()} if isinstance(wanted, dict) else fit(wanted, "cpu")
