@@ -1,63 +1,19 @@
-"""SequentialTransformer: identity at the start, one warp of the original, a state that is carried; S0's mistakes."""
+"""SequentialTransformer: identity at the start, one warp of the original, by hand, resampled."""
 
 import functools
-import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_looks import SPEC, moving, new, noise, seen_by_localization, soft
 from torch import nn
 
-from stn_utils.experiment import Experiment, choices
-from stn_utils.layers import start_at_identity
-from stn_utils.models import SequentialTransformer, build, count_parameters
+from stn_utils.experiment import Experiment
+from stn_utils.models import build
 from stn_utils.models.sequential import RECURRENCES
 from stn_utils.warp import PADDINGS, affine, compose, identity, warp
 
-SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1307], std=[0.3081])
 SHAPES = [(3, 1, 28, 28), (2, 3, 5, 9), (2, 6, 7, 6), (1, 1, 2, 2)]
-
-
-def localization(channels=1):
-    """A small localization net for maps of any size, whose answers are of the size of what it sees."""
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-        start_at_identity(nn.Linear(16, 6)),
-    )  # fmt: skip
-
-
-def new(steps, channels=1, seed=0, **options):
-    torch.manual_seed(seed)
-    return SequentialTransformer(localization(channels), steps, **options)
-
-
-def moving(steps, channels=1, spread=0.15, **options):
-    """A transformer that has left its start: every step moves the window, other images otherwise."""
-    layer = new(steps, channels, **options)
-    with torch.no_grad():
-        nn.init.normal_(layer.localization[-1].weight, std=3.0 if "bounded" in layer.mistakes else spread)
-        if hasattr(layer, "memory"):
-            nn.init.normal_(layer.memory.weight, std=2 * spread)
-    return layer
-
-
-def noise(*shape, seed=1):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def soft(count, side):
-    """Pictures (count, 1, side, side) without an edge, no two alike."""
-    y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
-    return torch.stack([torch.sin(2 * x + i) * torch.cos(1.5 * y - i) for i in range(count)])[:, None]
-
-
-def seen_by_localization(layer, x):
-    """What the localization net gets, a tensor a step, and the output."""
-    seen = []
-    handle = layer.localization.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
-    out = layer(x)
-    handle.remove()
-    return seen, out
 
 
 # ---- the start ----
@@ -277,185 +233,6 @@ def test_a_resampled_picture_is_cut_at_every_step_and_a_composed_one_never():
         outputs.append(layer(x))
     torch.testing.assert_close(outputs[0], x, atol=1e-5, rtol=0)
     torch.testing.assert_close(outputs[1], torch.cat([0 * x[..., :4], x[..., 4:]], dim=3), atol=1e-5, rtol=0)
-
-
-# ---- the state ----
-
-
-def after_two_steps_of_the_optimizer(layer, x, target):
-    """The gradients of the second step, by name."""
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
-    for _ in range(2):
-        optimizer.zero_grad()
-        F.mse_loss(layer(x), target).backward()
-        optimizer.step()
-    return {name: p.grad for name, p in layer.named_parameters()}
-
-
-@pytest.mark.parametrize("steps", [2, 3, 5])
-def test_every_weight_gets_a_gradient_from_the_second_step_of_the_optimizer_on(steps):
-    grads = after_two_steps_of_the_optimizer(new(steps), noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2))
-    dead = [name for name, grad in grads.items() if grad is None or not grad.count_nonzero()]
-    assert not dead
-    assert grads["cell.weight_hh"].count_nonzero() == grads["cell.weight_hh"].numel()
-
-
-@pytest.mark.parametrize("recurrence", RECURRENCES)
-@pytest.mark.parametrize("steps", [1, 2, 4])
-def test_recurrent_weights_learn_where_a_state_is_carried_and_nowhere_else(recurrence, steps):
-    layer = new(steps, mistakes=RECURRENCES[recurrence])
-    grads = after_two_steps_of_the_optimizer(layer, noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2))
-    carried = recurrence in ("corrected", "blind", "s0-remembers") and steps > 1
-    assert bool(grads.pop("cell.weight_hh").any()) == carried
-    assert all(grad.any() for grad in grads.values())
-
-
-def test_a_carried_state_changes_the_second_look_and_not_the_first():
-    x = noise(2, 1, 8, 8)
-    layer = moving(3)
-    before = layer.looks(x)
-    with torch.no_grad():
-        layer.cell.weight_hh.add_(1.0)
-    after = layer.looks(x)
-    assert torch.equal(before[0], after[0])
-    assert not torch.allclose(before[1], after[1], atol=1e-4)
-
-
-# ---- bounded ----
-
-EXTREMES = [1.0, 1e3, -1e3, 1e6, -1e6]
-
-
-def bounded(steps, recurrence, seed):
-    """A bounded transformer whose cell is driven as far as it goes."""
-    layer = new(steps, mistakes=RECURRENCES[recurrence], seed=seed)
-    with torch.no_grad():
-        for weight in layer.cell.parameters():
-            nn.init.normal_(weight, std=30.0)
-    return layer
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("recurrence", ["s0", "s0-looks"])
-def test_a_bounded_theta_without_a_state_stays_within_the_tangent_of_1_whatever_the_input(recurrence, seed):
-    layer = bounded(4, recurrence, seed)
-    largest = max(theta.abs().max().item() for value in EXTREMES for theta in layer.looks(value * noise(8, 1, 8, 8)))
-    assert 0.75 < largest <= math.tanh(1) + 1e-6 < 0.762
-
-
-def test_a_bounded_theta_with_a_carried_state_stays_below_1_and_its_first_look_within_the_tangent_of_1():
-    largest = torch.zeros(4)
-    for seed in range(3):
-        layer = bounded(4, "s0-remembers", seed)
-        for value in EXTREMES:
-            found = torch.stack([theta.abs().max() for theta in layer.looks(value * noise(8, 1, 8, 8))])
-            largest = largest.maximum(found)
-    limits = torch.tensor([1.0, 2, 3, 4]).tanh()  # a cell adds at most 1 to its state a step
-    assert (largest <= limits + 1e-6).all()
-    assert largest[1] > math.tanh(1) + 0.05
-
-
-@pytest.mark.parametrize("recurrence", [name for name, mistakes in RECURRENCES.items() if "bounded" in mistakes])
-def test_a_bounded_transformer_cannot_look_at_the_picture_as_it_is(recurrence):
-    x = noise(8, 1, 8, 8)
-    for layer in (new(2, mistakes=RECURRENCES[recurrence]), bounded(2, recurrence, 0)):
-        assert not hasattr(layer, "memory")
-        for theta in layer.looks(x):
-            assert (theta - identity()).abs().amax(dim=(1, 2)).min() > 1 - math.tanh(2)
-
-
-def test_an_unbounded_one_can_zoom_out_beyond_every_bound():
-    layer = new(1, mistakes=RECURRENCES["s0-unbounded"])
-    with torch.no_grad():
-        layer.localization[-1].bias.mul_(5)
-    assert torch.equal(layer.looks(noise(2, 1, 6, 6))[0], 5 * identity(2))
-
-
-# ---- through an Experiment ----
-
-
-@pytest.mark.parametrize(
-    "fields, count",
-    [
-        ({}, 27_876),
-        ({"recurrence": "s0"}, 27_840),
-        ({"recurrence": "s0-looks"}, 27_840),
-        ({"recurrence": "s0-remembers"}, 27_840),
-        ({"recurrence": "s0-unbounded"}, 27_876),
-        ({"recurrence": "blind"}, 27_876),
-        ({"steps": 7}, 27_876),
-        ({"resample": True}, 27_876),
-        ({"coordconv": "both"}, 27_876 + 2_784),
-    ],
-    ids=str,
-)
-def test_parameter_counts_on_clean28(fields, count):
-    assert count_parameters(build(Experiment(model="sequential", **fields), SPEC)) == count
-
-
-def test_the_recurrences_are_those_of_the_experiment_and_each_corrects_mistakes_of_s0():
-    assert tuple(RECURRENCES) == choices("recurrence")
-    assert RECURRENCES["corrected"] == () and set(RECURRENCES["s0"]) == {"blind", "forgets", "bounded"}
-    mended = [set(RECURRENCES["s0"]) - set(mistakes) for name, mistakes in RECURRENCES.items() if "-" in name]
-    assert mended == [{"blind"}, {"forgets"}, {"bounded"}]
-    assert [RECURRENCES[name] for name in ("blind", "forgets")] == [("blind",), ("forgets",)]
-
-
-@pytest.mark.parametrize("recurrence", choices("recurrence"))
-def test_every_recurrence_builds_and_one_step_changes_its_weights(recurrence):
-    torch.manual_seed(0)
-    net = build(Experiment(model="sequential", recurrence=recurrence, steps=2), SPEC)
-    x, y = noise(6, 1, 28, 28), torch.arange(6)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    loss = net.loss(x, y)
-    loss.backward()
-    optimizer.step()
-    assert loss.isfinite() and all(p.isfinite().all() for p in net.parameters())
-    moved = {name.rpartition(".")[0] for name, p in net.named_parameters() if not torch.equal(p, before[name])}
-    last = "transformer.cell" if "bounded" in RECURRENCES[recurrence] else "transformer.memory"
-    assert {last, "classifier.0"} <= moved
-    assert net.transformer.mistakes == set(RECURRENCES[recurrence])
-
-
-def test_a_sequential_transformer_sees_the_canvas_and_shows_the_view():
-    known = {**SPEC, "canvas": 42}
-    net = build(Experiment(model="sequential", world="translated42", steps=3), known)
-    seen, out = seen_by_localization(net.transformer, noise(2, 1, 42, 42))
-    assert [tuple(view.shape) for view in seen] == [(2, 1, 42, 42)] * 3 and out.shape == (2, 1, 28, 28)
-
-
-@pytest.mark.parametrize("resample", [False, True])
-def test_resample_and_steps_reach_the_transformer(resample):
-    transformer = build(Experiment(model="sequential", resample=resample, steps=4), SPEC).transformer
-    assert (transformer.resample, transformer.steps) == (resample, 4)
-
-
-# ---- refused, and moved elsewhere ----
-
-
-@pytest.mark.parametrize("steps", [0, -1])
-def test_no_step_is_refused_by_name_by_the_layer_and_by_the_experiment(steps):
-    with pytest.raises(ValueError, match=f"steps: expected at least 1, got {steps}"):
-        new(steps)
-    with pytest.raises(ValueError, match="steps"):
-        Experiment(model="sequential", steps=steps)
-
-
-@pytest.mark.parametrize("wrong, near", [("s0-look", "s0-looks"), ("corected", "corrected"), ("S0-remembers", "s0-remembers")])
-def test_a_misspelt_recurrence_is_refused_and_the_nearest_named(wrong, near):
-    with pytest.raises(ValueError, match=f"unknown recurrence '{wrong}'. Did you mean '{near}'"):
-        Experiment(model="sequential", recurrence=wrong)
-
-
-def test_double_moves_weights_and_background_together_and_both_are_stored():
-    background = torch.tensor([0.1, -0.4]).view(-1, 1, 1)
-    layer = new(2, 2, padding="background", background=background).double()
-    x = noise(2, 2, 5, 9).double()
-    assert layer(x).dtype == layer.looks(x)[-1].dtype == torch.float64
-    torch.testing.assert_close(layer(x), x)
-    assert torch.equal(layer.state_dict()["background"], background.double())
-    assert layer.background not in set(layer.parameters())
 
 
 def test_two_thetas_composed_by_hand_are_those_of_the_course():

@@ -41,13 +41,12 @@ def data(arguments):
 
 def _rank():
     """This process's (rank, ranks), from the variables that torchrun sets."""
-    names = "RANK", "WORLD_SIZE"
-    values = [os.environ.get(name, "") for name in names]
-    if values != ["", ""] and not all(map(str.isdecimal, values)):
-        raise ValueError(
-            f"{' and '.join(names)}: expected two whole numbers, or neither; got {' and '.join(map(repr, values))}."
-        )
-    return tuple(map(int, values)) if all(values) else (0, 1)
+    values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
+    if values == ["", ""]:
+        return 0, 1
+    if not all(map(str.isdecimal, values)):
+        raise ValueError("RANK and WORLD_SIZE: expected two whole numbers, or neither; got {!r} and {!r}.".format(*values))
+    return tuple(map(int, values))
 
 
 def study(arguments):
@@ -85,9 +84,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser():
     epilog = "stn COMMAND --help says what a command takes. Errors are one line, and exit with 2."
     parser = _Parser(prog="stn", description=__doc__.split(":", 1)[1].strip(), epilog=epilog)
-    commands = parser.add_subparsers(
-        title="commands", required=True, metavar="train | compare | predict | study | data | doctor"
-    )
+    names = "train | compare | predict | study | data | doctor"
+    commands = parser.add_subparsers(title="commands", required=True, metavar=names)
 
     def command(name, call, text):
         sub = commands.add_parser(name, help=text.splitlines()[0], description=inspect.cleandoc(text))

@@ -31,7 +31,7 @@ def _load(folders):
             continue
         try:
             found = Run.load(folder)
-            found.model()
+            found.model()  # weights of an older course do not fit
             if found.test is None:
                 raise RuntimeError("it is not finished.")
             if (first := names.setdefault(found.experiment.model_dump_json(), folder)) != folder:

@@ -130,9 +130,8 @@ def _draw_means(histories, name, low=None, high=None, title=None):
         epochs = found[0]["epoch"][: len(means)]
         (line,) = ax.plot(epochs, means, "o-", markersize=4, label=label)
         ends = (0, 100) if name == "top1" else (-np.inf, np.inf)
-        ax.fill_between(
-            epochs, (means - halves).clip(*ends), (means + halves).clip(*ends), color=line.get_color(), alpha=0.15, linewidth=0
-        )
+        band = [(means + sign * halves).clip(*ends) for sign in (-1, 1)]
+        ax.fill_between(epochs, *band, color=line.get_color(), alpha=0.15, linewidth=0)
     _epochs(ax)
     ax.set(ylim=(low, high), title=title or "", ylabel=" or ".join(sorted(headings)))
     if histories:
