@@ -33,9 +33,9 @@ def _last(record, name):
 
 
 MEASURES = {  # what a contrast compares: value of a record, how to print the difference
-    "test_top1": (_top1, "{:+.2f} ± {:.2f} points"),
-    "collapsed": (lambda record: 100.0 * bool(collapse(record)), "{:+.1f} ± {:.1f} points"),
-    "det": (lambda record: _last(record, "det"), "{:+.2f} ± {:.2f}"),
+    "test_top1": (_top1, "{:+z.2f} ± {:.2f} points"),
+    "collapsed": (lambda record: 100.0 * bool(collapse(record)), "{:+z.1f} ± {:.1f} points"),
+    "det": (lambda record: _last(record, "det"), "{:+z.2f} ± {:.2f}"),
 }
 
 
@@ -150,7 +150,7 @@ def difference(names, experiments, scores):
             raise ValueError(f"paired comparison: {field} is {values[0]!r} in {ours}, {values[1]!r} in {theirs}.")
     mean, half = metrics.compare(*({seed: 100 * top1 for seed, (top1, _) in side.items()} for side in scores))
     width = f" ± {half:.2f}" if half is not None else ""
-    lines = [f"{ours} minus {theirs}: {mean:+.2f}{width} points, {len(scores[0])} paired seed{'s' * (len(scores[0]) > 1)}"]
+    lines = [f"{ours} minus {theirs}: {mean:+z.2f}{width} points, {len(scores[0])} paired seed{'s' * (len(scores[0]) > 1)}"]
     for seed in sorted(scores[0]):
         only_ours, only_theirs, p = metrics.mcnemar(*(side[seed][1] for side in scores))
         lines.append(f"  seed {seed}: only {ours} right {only_ours}, only {theirs} right {only_theirs}, {p_text(p)}")
