@@ -63,9 +63,7 @@ class Experiment(BaseModel):
         "before", description="normalization: before or after the transformer, for its localization net alone, or none"
     )
     mean: float | None = Field(None, allow_inf_nan=False, description="what normalization subtracts; default: the world's mean")
-    std: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="what normalization divides by; default: the world's"
-    )
+    std: float | None = Field(None, gt=0, allow_inf_nan=False, description="what it divides by; default: the world's")
     padding: Literal["zeros", "border", "reflection", "background"] = Field(
         "background", description="what the sampler reads outside the image"
     )

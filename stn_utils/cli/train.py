@@ -16,7 +16,6 @@ wins over the file. The folder runs/NAME holds
   stn train --resume --name mine --epochs 40
 """
 
-import contextlib
 import csv
 import json
 import shlex
@@ -60,14 +59,9 @@ def add_arguments(parser):
         of = f"; for {' and '.join(BELONGS[name])}" if name in BELONGS else ""
         default = "" if field.default is None else f"; default {field.default}"  # else the description says it
         text = f"{field.description}{f': {names}' if names else ''}{extra}{of}{default}"
-        flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
-        fields.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            metavar="true|false" if field.annotation is bool else "NAME" if names else "X",
-            help=text.replace("%", "%%"),
-            **flag,
-        )
+        switch = {"nargs": "?", "const": "true", "metavar": "true|false"}
+        flag = switch if field.annotation is bool else {"metavar": "NAME" if names else "X"}
+        fields.add_argument(f"--{name.replace('_', '-')}", dest=name, help=text.replace("%", "%%"), **flag)
 
 
 def _spelt_out(fields):
@@ -95,10 +89,9 @@ def _fields(arguments):
     for name in OWN.keys() & given.keys():
         value, flag = given.pop(name), getattr(arguments, name)
         setattr(arguments, name, value if flag in (None, False) else flag)
-    for what in arguments.save or ():
-        one_of("thing to save", what, SAVED)
-    for what in arguments.show or ():
-        one_of("picture to show", what, tuple(PICTURES))
+    for what, wanted, valid in (("thing to save", arguments.save, SAVED), ("picture to show", arguments.show, tuple(PICTURES))):
+        for name in wanted or ():
+            one_of(what, name, valid)
     flags = {name: getattr(arguments, name) for name in Experiment.model_fields if getattr(arguments, name) is not None}
     given = {name: value for name, value in given.items() if name not in flags}  # before a nickname of it is spelt out
     return {**_spelt_out(given), **_spelt_out(flags)}
@@ -116,25 +109,17 @@ def run(arguments):
                          f"{folder} holds a run: add --resume to go on from it, or choose another --name.")  # fmt: skip
     experiment = Run.load(folder).experiment.but(**fields) if arguments.resume else Experiment(**fields)
     pick_device(arguments.device)  # before a folder is made
-    with _alone(folder):
-        found = _train(experiment, folder, arguments)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.parent / f".{folder.name}.lock", blocking=False):  # the file stays: who removes it may let two in
+            found = _train(experiment, folder, arguments)
+    except Timeout:
+        raise ValueError(f"{folder}: another stn train is at it.") from None
     if found.test is None:
         where = "" if arguments.runs == "runs" else f" --runs {shlex.quote(arguments.runs)}"
         print(f"{folder}: interrupted; stn train --resume --name {shlex.quote(name)}{where} goes on.")
         return 130
     return 0
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """Keep a run's folder to this process. Raises ValueError if another one trains there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.parent / f".{folder.name}.lock"
-    try:
-        with FileLock(lock, blocking=False):  # the file stays: who removes it may let two in
-            yield
-    except Timeout:
-        raise ValueError(f"{folder}: another stn train is at it.") from None
 
 
 def _train(experiment, folder, arguments):
@@ -177,9 +162,8 @@ def _write_metrics(found, folder):
     lines = list(zip(*found.history.values()))
     with open(folder / "metrics.csv", "w", newline="") as file:
         csv.writer(file).writerows([[*found.history], *lines])
-    epochs = [dict(zip(found.history, values)) for values in lines]
-    content = {"title": found.title, "parameters": count_parameters(found.model()), "epochs": epochs}
-    content["provenance"] = found.provenance
+    content = {"title": found.title, "parameters": count_parameters(found.model()), "provenance": found.provenance}
+    content["epochs"] = [dict(zip(found.history, values)) for values in lines]
     if found.best:
         content["best_epoch"] = found.best["epoch"]
     if found.test:

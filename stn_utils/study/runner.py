@@ -4,7 +4,6 @@ import multiprocessing
 import shutil
 import signal
 import sys
-import threading
 
 import torch
 from filelock import FileLock, Timeout
@@ -98,14 +97,12 @@ def _run_beside(study, wanted, device, jobs, bar):
     threads = max(1, torch.get_num_threads() // jobs)
     start = multiprocessing.get_context("spawn").Process
     runners = [start(target=_work, args=(threads, study, wanted, device), daemon=True) for _ in range(jobs)]
-    main = threading.current_thread() is threading.main_thread()  # no other may ask for signals
-    before = main and signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runners inherit it: Ctrl-C is for this process
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runners inherit it: Ctrl-C is for this process
     try:
         for runner in runners:
             runner.start()
     finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)
     try:
         while alive := [runner for runner in runners if runner.is_alive()]:
             alive[0].join(10)
