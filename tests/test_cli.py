@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +19,7 @@ from tiny_study import strict
 from tiny_world import tiny_load
 
 import stn_utils.run
+from stn_utils import __main__ as program
 from stn_utils import show, train
 from stn_utils.cli import main
 from stn_utils.cli.predict import read
@@ -204,17 +207,22 @@ def test_a_folder_that_cannot_be_written_to_is_named_and_earlier_runs_stay(here,
     assert files(here) == before
 
 
-def test_an_interrupted_run_says_how_to_go_on(here, capsys, monkeypatch):
+def test_a_run_that_is_told_to_end_keeps_its_epochs_and_says_how_to_go_on(here, capsys, monkeypatch):
     real, calls = train.train_epoch, []
 
-    def interrupted(*arguments):
+    def ended(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGTERM)
         return real(*arguments)
 
-    monkeypatch.setattr(train, "train_epoch", interrupted)
-    assert stn("train", *TINY, "--name", "a b") == 130
+    monkeypatch.setattr(train, "train_epoch", ended)
+    monkeypatch.setattr(sys, "argv", ["stn", "train", *TINY, "--name", "a b"])
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # if main left it so, the run would go on to its end
+    try:
+        assert program.main() == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert "stn train --resume --name 'a b' goes on" in capsys.readouterr().out
     assert len(json.loads((here / "runs" / "a b" / "metrics.json").read_text())["epochs"]) == 1
 

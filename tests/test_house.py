@@ -1,6 +1,7 @@
 """The house: imports go downwards, the module stays small, nothing personal or heavy is committed."""
 
 import ast
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -82,15 +83,19 @@ README_TABLES = [
     ("01", "vanilla", 4),
     ("02", "normalization", 7),
     ("03", "optimizer", 9),
+    ("04", "architectures scattered vanilla", 5),
     ("05", "coordconv layers_by_epochs", 5),
 ]
 
 
 @pytest.mark.parametrize("chapter, names, count", README_TABLES)
-def test_numbers_of_the_readmes_tables_stand_in_the_studies(chapter, names, count):
+def test_numbers_of_the_readmes_tables_stand_in_the_studies_or_in_what_their_chapter_prints(chapter, names, count):
     from stn_utils import study
 
-    printed = "\n".join(study.table(study.load(name)) for name in names.split())
+    (path,) = (ROOT / "notebooks").glob(f"{chapter}_*.ipynb")
+    outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", ())]
+    printed = "\n".join([study.table(study.load(name)) for name in names.split()] +
+                        ["".join(output.get("text", ())) for output in outputs])  # fmt: skip
     part = (ROOT / "README.md").read_text().split(f"## What chapter {chapter} found")[1].split("\n## ")[0]
     rows = [line for line in part.splitlines() if line.startswith("|")][2:]
     assert len(rows) == count

@@ -1,6 +1,5 @@
 """python -m stn_utils: an answer or one line that says what is wrong, never a traceback."""
 
-import signal
 import subprocess
 import sys
 import warnings
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_utils import __main__ as program
 from stn_utils import cli as command
 from stn_utils import doctor
 from stn_utils import study as studies
@@ -170,16 +168,6 @@ def test_a_table_says_how_many_runs_are_not_in_yet(monkeypatch, capsys):
     monkeypatch.setattr(studies.Study, "missing", lambda self: [("clean-stn", 1)] * 3)
     assert command.main(["study", "vanilla", "--show"]) == 0
     assert "\n3 runs of the plan not in yet; the whole plan costs " in capsys.readouterr().out
-
-
-def test_the_program_takes_the_end_of_its_time_for_an_interrupt(monkeypatch):
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(command, "main", lambda: 7)
-    try:
-        assert program.main() == 7
-        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def test_doctor_prints_one_line_a_part(capsys):
