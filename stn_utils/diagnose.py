@@ -10,7 +10,7 @@ THROWN_OUTSIDE = 0.9  # a grid with more than this share of its points outside t
 THROWN_CONTRAST = 0.05  # and so is one whose picture keeps less than this share of the image's variance
 TIMES_CHANCE = 2  # top-1 of a collapsed run is below this many times chance
 # Chosen on 16 pilot runs of 8 epochs: the 12 that were off the image in epoch 4 were so in epoch 8, so the last epoch decides.
-# It speaks of that epoch alone: of chapter 03's 16 lost runs four had been off the image before, and had returned.
+# It speaks of that epoch alone: of chapter 03's 16 lost runs two had been off the image before, and had returned.
 
 
 def describe(theta, x, x_warped):
