@@ -85,6 +85,8 @@ README_TABLES = [
     ("03", "optimizer", 9),
     ("04", "architectures scattered vanilla", 5),
     ("05", "coordconv layers_by_epochs", 5),
+    ("06", "sequential", 3),
+    ("07", "reinforced turned", 5),
 ]
 
 

@@ -28,7 +28,7 @@ def read(path, side):
     try:
         image = ImageOps.exif_transpose(Image.open(path))
         image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a picture that can be decoded ({getattr(error, 'strerror', None) or error}).") from None
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"{path}: its pixels have mode {image.mode}; save it with 8 bits a channel.")
