@@ -383,6 +383,15 @@ def test_predict_reads_transparency_as_paper_and_refuses_what_it_would_clip(here
         read(here / "deep.png", 40)
 
 
+def test_the_four_models_of_a_comparison_get_folders_of_their_own(here):
+    for model in ("convnet", "stnet", "coordconv", "stcoordconv"):
+        assert stn("train", *TINY, "--epochs", "0", "--model", model) == 0
+    assert sorted(folder.name for folder in (here / "runs").glob("glyphs*")) == [
+        "glyphs-clean28-convnet-classifier-seed0", "glyphs-clean28-convnet-seed0",
+        "glyphs-clean28-stnet-classifier-seed0", "glyphs-clean28-stnet-seed0",
+    ]  # fmt: skip
+
+
 def test_predict_names_a_file_that_is_no_picture_and_draws_nothing(here, capsys, monkeypatch):
     assert stn("train", *TINY, "--name", "a") == 0
     capsys.readouterr()

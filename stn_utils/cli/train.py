@@ -44,7 +44,7 @@ def add_arguments(parser):
     parser.usage = "stn train [--config FILE] [--name NAME] [--resume] [--FIELD VALUE ...]"
     own = parser.add_argument_group("where")
     own.add_argument("--config", metavar="FILE", help="YAML file of fields; flags win over it")
-    own.add_argument("--name", help="name of the folder; default: made of dataset, world, model and seed")
+    own.add_argument("--name", help="name of the folder; default: made of dataset, world, model, CoordConv and seed")
     own.add_argument("--runs", default="runs", metavar="DIR", help="the folder that holds it; default runs")
     own.add_argument("--resume", action="store_true", help="go on from the run that is there; only --epochs may differ")
     own.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
@@ -102,7 +102,8 @@ def run(arguments):
     fields, name = _fields(arguments), arguments.name  # in this order: the file may say the name
     if not name:
         given = Experiment(**fields)
-        name = f"{given.dataset}-{given.world}-{given.model}-seed{given.seed}"
+        parts = given.dataset, given.world, given.model, given.coordconv, f"seed{given.seed}"
+        name = "-".join(part for part in parts if part != "none")
     folder = Path(arguments.runs) / name
     if Run.lies_in(folder) != arguments.resume:
         raise ValueError(f"{folder} holds no run to resume." if arguments.resume else
@@ -164,8 +165,7 @@ def _write_metrics(found, folder):
         csv.writer(file).writerows([[*found.history], *lines])
     content = {"title": found.title, "parameters": count_parameters(found.model()), "provenance": found.provenance}
     content["epochs"] = [dict(zip(found.history, values)) for values in lines]
-    if found.best:
-        content["best_epoch"] = found.best["epoch"]
+    content |= {"best_epoch": found.best["epoch"]} if found.best else {}
     if found.test:
         counts = found.test["confusion"]
         content["test"] = {name: found.test[name] for name in ("loss", "calibration_error")}
