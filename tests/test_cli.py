@@ -383,6 +383,18 @@ def test_predict_reads_transparency_as_paper_and_refuses_what_it_would_clip(here
         read(here / "deep.png", 40)
 
 
+def test_predict_names_a_file_whatever_the_decoder_raises(tmp_path, monkeypatch):
+    """Some Pillows say of a cut .tif that it is cut with a ValueError that names no file."""
+
+    def fail(image):
+        raise ValueError("buffer is not large enough")
+
+    Image.new("L", (30, 30)).save(tmp_path / "cut.tif")
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", fail)
+    with pytest.raises(ValueError, match="cut.tif: not a picture .*buffer is not large enough"):
+        read(tmp_path / "cut.tif", 28)
+
+
 def test_the_four_models_of_a_comparison_get_folders_of_their_own(here):
     for model in ("convnet", "stnet", "coordconv", "stcoordconv"):
         assert stn("train", *TINY, "--epochs", "0", "--model", model) == 0

@@ -101,9 +101,8 @@ def run(arguments):
     """Train, or go on, and write the folder."""
     fields, name = _fields(arguments), arguments.name  # in this order: the file may say the name
     if not name:
-        given = Experiment(**fields)
-        parts = given.dataset, given.world, given.model, given.coordconv, f"seed{given.seed}"
-        name = "-".join(part for part in parts if part != "none")
+        one = Experiment(**fields)
+        name = "-".join(p for p in (one.dataset, one.world, one.model, one.coordconv, f"seed{one.seed}") if p != "none")
     folder = Path(arguments.runs) / name
     if Run.lies_in(folder) != arguments.resume:
         raise ValueError(f"{folder} holds no run to resume." if arguments.resume else
@@ -165,7 +164,8 @@ def _write_metrics(found, folder):
         csv.writer(file).writerows([[*found.history], *lines])
     content = {"title": found.title, "parameters": count_parameters(found.model()), "provenance": found.provenance}
     content["epochs"] = [dict(zip(found.history, values)) for values in lines]
-    content |= {"best_epoch": found.best["epoch"]} if found.best else {}
+    if found.best:
+        content["best_epoch"] = found.best["epoch"]
     if found.test:
         counts = found.test["confusion"]
         content["test"] = {name: found.test[name] for name in ("loss", "calibration_error")}
