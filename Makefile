@@ -11,6 +11,7 @@ lab: .venv/.ok  ## set up, then open the course in JupyterLab
 
 test: .venv/.ok  ## set up, then run every test; chapters run in fast mode
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 	$(PY) -m pytest -q
 
 course: .venv/.ok  ## run every chapter into build/, as pages that need no network

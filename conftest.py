@@ -6,6 +6,6 @@ import matplotlib
 import torch
 
 os.environ.update(STN_FAST="1", STN_OFFLINE="1", STN_FALLBACK="glyphs", OMP_NUM_THREADS="1")
-# A kernel that finds no data falls back to glyphs and says so on stderr; nbval does not compare stderr.
+# A kernel without data falls back to glyphs and says so on stderr, which nbval does not compare.
 torch.set_num_threads(1)
 matplotlib.use("agg")

@@ -6,8 +6,11 @@ import sys
 from . import cli
 
 
-def main():
-    """The program `stn`. What `docker stop` and a job's time limit send counts as Ctrl-C: what is finished is kept."""
+def main() -> int:
+    """The program `stn`.
+
+    What `docker stop` and a job's time limit send counts as Ctrl-C: what is finished is kept.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return cli.main()
 

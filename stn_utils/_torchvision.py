@@ -1,19 +1,22 @@
 """The one place that imports torchvision.
 
-A default torchvision wheel beside a CPU build of torch raises at import, because its compiled operators are
-absent: "operator torchvision::nms does not exist". The course uses none of them, so in that case, and only
-then, their schemas are declared and the import is repeated.
+A default torchvision wheel beside a CPU build of torch raises at import, because its compiled
+operators are absent: "operator torchvision::nms does not exist". The course uses none of them, so
+in that case, and only then, their schemas are declared and the import is repeated.
 """
 
 import importlib
 import sys
+from types import ModuleType
 
 import torch
 
-_declared = []  # keeps the library alive; a second DEF of the namespace would raise
+_declared: list[
+    torch.library.Library
+] = []  # keeps the library alive; a second DEF of the namespace would raise
 
 
-def torchvision():
+def torchvision() -> ModuleType:
     """Return the torchvision package, imported with its datasets and transforms."""
     try:
         return importlib.import_module("torchvision")

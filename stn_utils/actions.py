@@ -1,15 +1,20 @@
-"""The moves of a reinforced transformer, as data: a name and the matrix by which it moves the window."""
+"""The moves of a reinforced transformer: a name, and the matrix by which it moves the window."""
 
 import torch
+from torch import Tensor
 
 from .warp import affine, invert
+
+Move = tuple[str, Tensor]  # a name, and the theta (1, 2, 3) that moves the window
+
 
 STAY = ("stay", affine())
 TURN = 10.0  # degrees
 STEP, ZOOM = 0.15, 0.85  # half images; side of the zoomed window
 
-# DarioTilves/Spatial_transformer_experiments' nine, as they were meant: degrees are degrees, and the first shear keeps its 1.
-AS_MEANT = [
+# DarioTilves/Spatial_transformer_experiments' nine, as they were meant: degrees are degrees, and
+# the first shear keeps its 1.
+AS_MEANT: list[Move] = [
     STAY,
     ("shift (.1, .1)", affine(shift_x=0.1, shift_y=0.1)),
     ("shift (-.15, -.05)", affine(shift_x=-0.15, shift_y=-0.05)),
@@ -21,14 +26,16 @@ AS_MEANT = [
     ("shear .15", torch.tensor([[[1, -0.15, 0], [0.15, 1, 0]]])),
 ]
 SHIFTS = [
-    ("left", affine(shift_x=-STEP)), ("right", affine(shift_x=STEP)),
-    ("up", affine(shift_y=-STEP)), ("down", affine(shift_y=STEP)),
-]  # fmt: skip
+    ("left", affine(shift_x=-STEP)),
+    ("right", affine(shift_x=STEP)),
+    ("up", affine(shift_y=-STEP)),
+    ("down", affine(shift_y=STEP)),
+]
 ZOOMS = [("in", affine(scale=ZOOM)), ("out", affine(scale=1 / ZOOM))]
 TURNS = [(f"turn {angle:g}", affine(angle)) for angle in (TURN, -TURN, 3 * TURN, -3 * TURN)]
 
 # Every set but the first is closed: each move has one that takes it back.
-ACTIONS = {
+ACTIONS: dict[str, list[Move]] = {
     "s0": AS_MEANT,
     "turns": [STAY, *TURNS],
     "shifts-zooms": [STAY, *SHIFTS, *ZOOMS],
@@ -36,7 +43,7 @@ ACTIONS = {
 }
 
 
-def matrices(actions):
+def matrices(actions: list[Move]) -> Tensor:
     """The moves [(name, (1, 2, 3)), ...] as one tensor (K, 2, 3).
 
     Raises ValueError, naming the move, if one cannot be undone, and if none is the identity.
@@ -45,14 +52,18 @@ def matrices(actions):
     for name, move in actions:
         determinant = torch.linalg.det(move[0, :, :2]).item()
         if not move.isfinite().all() or abs(determinant) < 1e-3:
-            raise ValueError(f"actions: {name!r} has determinant {determinant:.3g}; a move must be possible to undo.")
+            raise ValueError(
+                f"actions: {name!r} has determinant {determinant:.3g}; "
+                "a move must be possible to undo."
+            )
     if not (moves == affine()).all(dim=(1, 2)).any():
-        raise ValueError(f"actions: none of {', '.join(name for name, _ in actions)} is the identity; one must be.")
+        names = ", ".join(name for name, _ in actions)
+        raise ValueError(f"actions: none of {names} is the identity; one must be.")
     return moves
 
 
-def partner(actions, number, tolerance=1e-5):
+def partner(actions: list[Move], number: int, tolerance: float = 1e-5) -> int | None:
     """The number of the move that takes move `number` back, None if there is none."""
     moves = matrices(actions)
     distance = (moves - invert(moves[[number]])).flatten(1).abs().max(dim=1).values
-    return distance.argmin().item() if distance.min() < tolerance else None
+    return int(distance.argmin()) if distance.min() < tolerance else None

@@ -3,6 +3,7 @@
 import importlib
 import platform
 import shutil
+from collections.abc import Callable
 
 import torch
 
@@ -16,15 +17,19 @@ def _torch():
     x = torch.rand(2, 1, 28, 28, device=pick_device())
     error = (warp(x, identity(device=x.device)) - x).abs().max().item()
     if error > 1e-5:
-        raise RuntimeError(f"{torch.__version__}: the identity warp changes the picture by {error:.1e}")
+        raise RuntimeError(
+            f"{torch.__version__}: the identity warp changes the picture by {error:.1e}"
+        )
     return f"{torch.__version__}, the identity warp returns its picture"
 
 
 def _device():
     device = pick_device()
     if device.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} threads: enough; on Colab, Runtime > Change runtime type offers a GPU"
-    return torch.cuda.get_device_name() if device.type == "cuda" else "Apple GPU (mps); not tried by the authors"
+        colab = "on Colab, Runtime > Change runtime type offers a GPU"
+        return f"CPU, {torch.get_num_threads()} threads: enough; {colab}"
+    apple = "Apple GPU (mps); not tried by the authors"
+    return torch.cuda.get_device_name() if device.type == "cuda" else apple
 
 
 def _data():
@@ -41,24 +46,28 @@ def _disk():
     return f"{free:.0f} GB free"
 
 
-PARTS = {
+def _version(package):
+    return lambda: importlib.import_module(package).__version__
+
+
+PARTS: dict[str, Callable[[], str]] = {
     "Python": platform.python_version,
     "PyTorch": _torch,
     "torchvision": lambda: torchvision().__version__,
     "device": _device,
-    **{p: lambda p=p: importlib.import_module(p).__version__ for p in ("matplotlib", "imageio", "ipywidgets")},
+    **{package: _version(package) for package in ("matplotlib", "imageio", "ipywidgets")},
     "data": _data,
     "disk": _disk,
 }
 
 
-def check_machine():
+def check_machine() -> bool:
     """Print a line per part, OK or what to do; returns True if all are well."""
     well = True
     for part, check in PARTS.items():
         try:
             print(f"{'OK':<6} {part:<12} {check()}")
-        except Exception as problem:  # whatever fails on a reader's machine is the answer, not a traceback
+        except Exception as problem:  # whatever fails on a reader's machine is the answer
             well = False
             first = (str(problem) or type(problem).__name__).splitlines()[0]
             print(f"{'TO DO':<6} {part:<12} {first}")

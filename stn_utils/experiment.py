@@ -1,133 +1,198 @@
 """Experiment: everything that decides a result, frozen and validated."""
 
-import difflib
 import os
-from typing import Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from .actions import ACTIONS
+from .data import DATASETS, WORLDS
+from .data.worlds import is_random
+from .families import FAMILIES
+from .models import MODELS, POLICIES, RECURRENCES
+from .names import one_of
+from .warp import PADDINGS
+
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[Finite, Field(gt=0)]
+NotNegative = Annotated[Finite, Field(ge=0)]
+
+# Options of some models only: {option: models}.
+BELONGS = {
+    option: tuple(model for model, own in MODELS.items() if option in own)
+    for options in MODELS.values()
+    for option in options
+}
+# What fields were called when the first records were written; on disk they are called so still.
+OLD_NAMES = {"view": "output_size", "clip": "grad_clip", "give_up": "patience", "fresh": "augment"}
+ON_DISK = {new: old for old, new in OLD_NAMES.items()}
 
 
-def one_of(what, value, valid):
-    """Return `value` if it is among the `valid` names; else raise a ValueError that names the nearest."""
-    if value in valid:
-        return value
-    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.57)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {value!r}.{hint} Valid: {', '.join(valid)}.")
-
-
-def budget(full, fast):
+def budget(full: T, fast: T) -> T:
     """Return `full`, or `fast` when the environment asks for a quick pass with STN_FAST=1."""
     return fast if os.environ.get("STN_FAST") == "1" else full
-
-
-BELONGS = {  # options of some models only
-    "activation": ("stnet", "sequential"), "family": ("stnet",), "steps": ("sequential", "reinforced"),
-    "recurrence": ("sequential",), "resample": ("sequential",), "actions": ("reinforced",), "policy": ("reinforced",),
-    "gamma": ("reinforced",), "entropy": ("reinforced",),
-}  # fmt: skip
 
 
 class Experiment(BaseModel):
     """What decides a result. The defaults are the course's default recipe.
 
     Device and threads are not part of it: give them to `fit`; they stand in the Run's provenance.
+    `model_dump(by_alias=True)` calls the fields as they are called on disk.
     Raises ValueError for an unknown field or value, and names the nearest valid one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        alias_generator=AliasGenerator(serialization_alias=lambda name: ON_DISK.get(name, name)),
+    )
 
-    dataset: Literal["mnist", "fashion-mnist", "glyphs"] = Field("mnist", description="source of the images")
-    world: Literal["clean28", "rotated28", "translated42", "rts42", "cluttered40", "cluttered60", "s3"] = Field(
-        "clean28", description="images as they are, turned, shifted, all of it, among clutter (two sizes), or as S3 had them"
-    )
-    model: Literal["convnet", "stnet", "sequential", "reinforced"] = Field(
-        "stnet", description="no transformer, one look, several looks, or moves that a policy chooses"
-    )
-    family: Literal["affine", "rotation", "shift-scale"] = Field("affine", description="warps that a stnet can make")
-    steps: int = Field(2, ge=1, description="looks of a sequential, moves of a reinforced transformer")
-    recurrence: Literal["corrected", "blind", "forgets", "s0", "s0-looks", "s0-remembers", "s0-unbounded"] = Field(
-        "corrected", description="how looks follow each other; s0's way, or with one of its mistakes, or one mended"
-    )
-    resample: bool = Field(False, description="a sequential transformer warps the last warped image, not the original")
-    actions: Literal["s0", "turns", "shifts-zooms", "all"] = Field("all", description="moves of a reinforced transformer")
-    policy: Literal["learned", "identity", "random"] = Field("learned", description="what chooses the moves; two are controls")
-    gamma: float = Field(0.98, ge=0, le=1, description="discount of later rewards")
-    entropy: float = Field(0.05, ge=0, allow_inf_nan=False, description="bonus for a policy that stays undecided")
-    classifier: Literal["cnn", "fcn"] = Field("cnn", description="the tutorial's, or dense layers, which cannot shift a filter")
-    coordconv: Literal["none", "localization", "classifier", "both"] = Field("none", description="halves with CoordConv layers")
-    activation: Literal["relu", "leaky-relu"] = Field("relu", description="what follows the localization's convolutions")
-    width: float = Field(1.0, gt=0, le=16, description="channels and hidden units of the classifier, times this")
-    view: int | None = Field(None, ge=16, description="side in pixels of what the classifier sees; default: the world's")
-    normalize: Literal["before", "after", "localization", "none"] = Field(
-        "before", description="normalization: before or after the transformer, for its localization net alone, or none"
-    )
-    mean: float | None = Field(None, allow_inf_nan=False, description="what normalization subtracts; default: the world's mean")
-    std: float | None = Field(None, gt=0, allow_inf_nan=False, description="what it divides by; default: the world's")
-    padding: Literal["zeros", "border", "reflection", "background"] = Field(
-        "background", description="what the sampler reads outside the image"
-    )
-    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimizer")
-    lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate of the classifier")
-    loc_lr_ratio: float = Field(1.0, ge=0, allow_inf_nan=False, description="localization learning rate / lr")
-    clip: float | None = Field(None, gt=0, allow_inf_nan=False, description="largest norm of all gradients; default: no limit")
-    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of SGD; Adam keeps its own and wants 0 here")
-    batch_size: int = Field(64, ge=1, description="images per step")
-    epochs: int = Field(5, ge=0, description="passes over the training images")
-    give_up: int | None = Field(None, ge=1, description="end after so many epochs in a row with the grid off the image")
-    n_train: int | None = Field(None, ge=1, description="training images; default: all")
-    fresh: bool = Field(False, description="distort the training images anew every epoch")
-    replica: bool = Field(False, description="repeat a seed project: train on train + validation, follow the test set")
-    seed: int = Field(0, ge=0, le=10**12, description="decides weights, order, dropout, fresh pictures and what a policy draws")
+    dataset: Literal[tuple(DATASETS)] = "mnist"
+    """source of the images"""
+    world: Literal[tuple(WORLDS)] = "clean28"
+    """images as they are, turned, shifted, all of it, among clutter (two sizes), or as S3 had them
+    """
+    model: Literal[tuple(MODELS)] = "stnet"
+    """no transformer, one look, several looks, or moves that a policy chooses"""
+    family: Literal[tuple(FAMILIES)] = "affine"
+    """warps that a stnet can make"""
+    steps: Count = 2
+    """looks of a sequential, moves of a reinforced transformer"""
+    recurrence: Literal[tuple(RECURRENCES)] = "corrected"
+    """how looks follow each other; s0's way, or with one of its mistakes, or one mended"""
+    resample: bool = False
+    """a sequential transformer warps the last warped image, not the original"""
+    actions: Literal[tuple(ACTIONS)] = "all"
+    """moves of a reinforced transformer"""
+    policy: Literal[POLICIES] = "learned"
+    """what chooses the moves; two are controls"""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.98
+    """discount of later rewards"""
+    entropy: NotNegative = 0.05
+    """bonus for a policy that stays undecided"""
+    classifier: Literal["cnn", "fcn"] = "cnn"
+    """the tutorial's, or dense layers, which cannot shift a filter"""
+    coordconv: Literal["none", "localization", "classifier", "both"] = "none"
+    """halves with CoordConv layers"""
+    activation: Literal["relu", "leaky-relu"] = "relu"
+    """what follows the localization's convolutions"""
+    width: Annotated[float, Field(gt=0, le=16)] = 1.0
+    """channels and hidden units of the classifier, times this"""
+    output_size: Annotated[int, Field(ge=16)] | None = None
+    """side in pixels of what the classifier sees; default: the world's"""
+    normalize: Literal["before", "after", "localization", "none"] = "before"
+    """normalization: before or after the transformer, for its localization net alone, or none"""
+    mean: Finite | None = None
+    """what normalization subtracts; default: the world's mean"""
+    std: Positive | None = None
+    """what it divides by; default: the world's"""
+    padding: Literal[PADDINGS] = "background"
+    """what the sampler reads outside the image"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """optimizer"""
+    lr: Positive = 1e-3
+    """learning rate of the classifier"""
+    loc_lr_ratio: NotNegative = 1.0
+    """localization learning rate / lr"""
+    grad_clip: Positive | None = None
+    """largest norm of all gradients; default: no limit"""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """momentum of SGD; Adam keeps its own and wants 0 here"""
+    batch_size: Count = 64
+    """images per step"""
+    epochs: Annotated[int, Field(ge=0)] = 5
+    """passes over the training images"""
+    patience: Count | None = None
+    """end after so many epochs in a row with the grid off the image"""
+    n_train: Count | None = None
+    """training images; default: all"""
+    augment: bool = False
+    """distort the training images anew every epoch"""
+    replica: bool = False
+    """repeat a seed project: train on train + validation, follow the test set"""
+    seed: Annotated[int, Field(ge=0, le=10**12)] = 0
+    """decides weights, order, dropout, fresh pictures and what a policy draws"""
 
     @model_validator(mode="before")
     @classmethod
     def _names_the_nearest(cls, values):
         for name, value in values.items():
             check_field(name, value)
-        return values
+        return with_new_names(values)
 
     @model_validator(mode="after")
     def _fits_together(self):
         if self.momentum and self.optimizer != "sgd":
-            raise ValueError(f"momentum={self.momentum} belongs to optimizer='sgd', not {self.optimizer!r}.")
+            self._refuse("momentum", "optimizer='sgd'", f"not {self.optimizer!r}")
         for name, models in BELONGS.items():
-            value = getattr(self, name)
-            if self.model not in models and value != type(self).model_fields[name].default:
-                raise ValueError(f"{name}={value!r} belongs to {' or '.join(models)}, not to model={self.model!r}.")
-        if self.model == "convnet" or (self.model == "reinforced" and self.policy != "learned"):
-            for name, value in (("coordconv", self.coordconv), ("normalize", self.normalize)):
+            if self.model not in models and self._is_set(name):
+                self._refuse(name, " or ".join(models), f"not to model={self.model!r}")
+        control = self.model == "reinforced" and self.policy != "learned"
+        if self.model == "convnet" or control:
+            for name in ("coordconv", "normalize"):
+                value, lacks = getattr(self, name), f"this {self.model} has none"
                 if value in ("localization", "both"):
-                    raise ValueError(f"{name}={value!r} changes the localization net, and this {self.model} has none.")
+                    raise ValueError(f"{name}={value!r} changes the localization net, and {lacks}.")
+        for name in ("gamma", "entropy"):
+            if control and self._is_set(name):
+                self._refuse(name, "policy='learned'", f"policy={self.policy!r} learns nothing")
         if self.resample and self.recurrence != "corrected":
-            raise ValueError(f"resample=True belongs to recurrence='corrected', not {self.recurrence!r}.")
-        if self.classifier == "fcn" and (self.coordconv in ("classifier", "both") or self.width != 1):
-            raise ValueError("classifier='fcn' has no convolutions and one width: coordconv and width change those of 'cnn'.")
+            self._refuse("resample", "recurrence='corrected'", f"not {self.recurrence!r}")
+        convolutions = self.coordconv in ("classifier", "both") or self.width != 1
+        if self.classifier == "fcn" and convolutions:
+            why = "coordconv and width change those of 'cnn'"
+            raise ValueError(f"classifier='fcn' has no convolutions and one width: {why}.")
+        if self.augment and not is_random(self.world):
+            raise ValueError(f"augment=True: in world={self.world!r} nothing is drawn anew.")
         return self
 
-    def but(self, **changes):
+    def _is_set(self, name):
+        return getattr(self, name) != type(self).model_fields[name].default
+
+    def _refuse(self, name, owner, why):
+        raise ValueError(f"{name}={getattr(self, name)!r} belongs to {owner}, {why}.")
+
+    def replace(self, **changes: Any) -> "Experiment":
         """Return a copy with some fields changed, validated like a new one."""
-        return Experiment(**{**self.model_dump(), **changes})
+        return Experiment(**{**self.model_dump(), **with_new_names(changes)})
 
 
-def choices(field):
-    """The valid names of an Experiment's field, in the order of their declaration; () if it takes no names."""
+def with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an Experiment, {name: value}, those of OLD_NAMES under the name they have today."""
+    return {OLD_NAMES.get(name, name): value for name, value in fields.items()}
+
+
+def choices(field: str) -> tuple[str, ...]:
+    """The valid names of an Experiment's field, in their order; () if it takes no names."""
     kind = Experiment.model_fields[field].annotation
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-def check_field(name, value):
-    """Raise a ValueError that names the nearest valid one for an unknown field, or an unknown name as its value."""
-    one_of("field", name, list(Experiment.model_fields))
+def check_field(name: str, value: Any) -> None:
+    """Raise a ValueError, naming the nearest, for an unknown field or an unknown name in it."""
+    name = one_of("field", OLD_NAMES.get(name, name), list(Experiment.model_fields))
+    names = choices(name)
     if isinstance(value, bool) and Experiment.model_fields[name].annotation is not bool:
-        valid = f" Valid: {', '.join(choices(name))}." if choices(name) else ""
-        raise ValueError(f"{name}: {value} is no value of it.{valid} (YAML reads yes, no, on and off so, unless in quotes.)")
-    if choices(name):
-        one_of(name, value, choices(name))
+        valid = f" Valid: {', '.join(names)}." if names else ""
+        yaml = "(YAML reads yes, no, on and off so, unless in quotes.)"
+        raise ValueError(f"{name}: {value} is no value of it.{valid} {yaml}")
+    if names:
+        one_of(name, value, names)
 
 
-def explain(error):
-    """An error in one line; pydantic's own text has three lines a fault, the system's begins with a number."""
+def explain(error: Exception) -> str:
+    """An error in one line: pydantic's has three a fault, the system's begins with a number."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror or error}."
     if not isinstance(error, ValidationError):

@@ -1,17 +1,23 @@
-"""Two layers: the SpatialTransformer looks where its localization net tells it to, the CoordConv2d knows where it is."""
+"""Two layers: a SpatialTransformer chooses where it looks, a CoordConv2d knows where it is."""
+
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .experiment import one_of
-from .warp import FAMILIES, PADDINGS, make_grid, sample
+from .families import FAMILIES
+from .names import one_of
+from .spec import Device, Size
+from .warp import PADDINGS, Number, at_least_single, grid_of, sample
 
 
-def start_at_identity(linear, family="affine"):
-    """Zero the weights of the last linear layer and set its bias to the family's identity, 1 0 0 0 1 0; returns it.
+def start_at_identity(linear: nn.Linear, family: str = "affine") -> nn.Linear:
+    """Let the last linear layer answer the family's identity, 1 0 0 0 1 0; returns it.
 
-    The transformer then passes its input through unchanged, whatever the image, until training moves it.
-    Source: Jaderberg et al. 2015, appendix A.4.
+    Its weights become zero, its bias the identity.
+
+    The transformer then passes its input through unchanged, whatever the image, until training
+    moves it. Source: Jaderberg et al. 2015, appendix A.4.
     """
     with torch.no_grad():
         linear.weight.zero_()
@@ -19,55 +25,96 @@ def start_at_identity(linear, family="affine"):
     return linear
 
 
-class Transformer(nn.Module):
-    """What every transformer has: the size (h, w) of its output, default that of the input, and its sampler's options.
+class SpatialTransformerBase(nn.Module):
+    """What every transformer has: the size (h, w) of its output, and its sampler's options.
 
-    padding, background and the coordinate convention are those of `warp.sample`. steps: how many looks, at least 1.
+    size: by default that of the input.
+
+    padding and background are those of `warp.sample`. steps: how many looks, at least 1. family: of
+    `FAMILIES`, it says what the parameters of a look mean. A subclass gives `trace`. Convention: a
+    look is in input coordinates, pixel-area, see `warp`.
     """
 
-    def __init__(self, size=None, padding="zeros", background=0.0, steps=1):
+    background: Tensor
+
+    def __init__(
+        self,
+        size: Size | None = None,
+        padding: str = "zeros",
+        background: Number = 0.0,
+        steps: int = 1,
+        family: str = "affine",
+    ) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}.")
         self.size, self.steps = size, steps
         self.padding = one_of("padding", padding, PADDINGS)
+        self.family = one_of("family", family, FAMILIES)
         self.register_buffer("background", torch.as_tensor(background, dtype=torch.float32))
 
-    def view(self, x, theta, size=None):
-        """What theta (B, 2, 3) shows of x, at `size` (h, w), default that of the output."""
-        return sample(x, make_grid(theta, size or self.size or x.shape[-2:]), self.padding, self.background)
+    def warp_through(self, x: Tensor, look: Tensor, size: Size | None = None) -> Tensor:
+        """What a look, theta (B, 2, 3) or a grid, shows of x; size (h, w): default the output's."""
+        return sample(x, grid_of(look, self._size(x, size)), self.padding, self.background)
+
+    def _size(self, x, size=None):
+        return size or self.size or (x.shape[2], x.shape[3])
+
+    def look(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """The look that parameters (B, n) of the family mean for images like x."""
+        return FAMILIES[self.family].look(parameters, self._size(x))
+
+    def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """One pass over x (B, C, H, W): parameters (B, n) of each look, x warped (B, C, h, w)."""
+        raise NotImplementedError
+
+    def looks(self, x: Tensor) -> list[Tensor]:
+        """Where to look: a theta (B, 2, 3), or a grid, per look; the last one decides."""
+        return [self.look(x, parameters) for parameters in self.trace(x)[0]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The warped x (B, C, h, w)."""
+        return self.trace(x)[1]
 
 
-class SpatialTransformer(Transformer):
+class SpatialTransformer(SpatialTransformerBase):
     """Warp images or feature maps (B, C, H, W) by the theta that `localization` reads from them.
 
-    localization: any module that maps (B, C, H, W) to the parameters of `family`, (B, 6) for affine. The rest is
-    `Transformer`'s. Returns (B, C, h, w). Source: Jaderberg et al. 2015, section 3.
+    localization: any module that maps (B, C, H, W) to the parameters of `family`, (B, 6) for
+    affine. The rest is `SpatialTransformerBase`'s. Returns (B, C, h, w). Source: Jaderberg et al.
+    2015, section 3.
     """
 
-    def __init__(self, localization, size=None, padding="zeros", background=0.0, family="affine"):
-        super().__init__(size, padding, background)
+    def __init__(
+        self,
+        localization: nn.Module,
+        size: Size | None = None,
+        padding: str = "zeros",
+        background: Number = 0.0,
+        family: str = "affine",
+    ) -> None:
+        super().__init__(size, padding, background, family=family)
         self.localization = localization
-        self.family = one_of("family", family, tuple(FAMILIES))
 
-    def theta(self, x):
-        """Where to look: (B, 2, 3), from output to input coordinates."""
-        return FAMILIES[self.family].to_theta(self.localization(x))
-
-    def looks(self, x):
-        """The list of theta, one per look: here one."""
-        return [self.theta(x)]
-
-    def forward(self, x):
-        return self.view(x, self.theta(x))
+    def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Let the localization net read x, make a grid of its numbers, sample x there."""
+        parameters = at_least_single(self.localization(x))
+        return [parameters], self.warp_through(x, self.look(x, parameters))
 
 
-def coordinates(height, width, radius=False, device=None, dtype=None):
-    """The channels that a CoordConv adds: x and y (2, height, width), with the radius (3, height, width).
+def coordinates(
+    height: int,
+    width: int,
+    radius: bool = False,
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The channels that a CoordConv adds: x and y (2, height, width), and the radius (1, ...).
 
-    x runs from -1 in the first column to 1 in the last, y likewise down the rows, corner to corner as in the paper
-    (`align_corners=True`; theta in this course is not). A single column or row is the centre, 0. The radius is the
-    distance from the centre, sqrt(2) in the corners. Source: Liu et al. 2018, section 3.
+    x runs from -1 in the first column to 1 in the last, y likewise down the rows, corner to corner
+    as in the paper (`align_corners=True`; theta in this course is not). A single column or row is
+    the centre, 0. The radius is the distance from the centre, sqrt(2) in the corners. Source: Liu
+    et al. 2018, section 3.
     """
 
     def line(count):
@@ -75,28 +122,39 @@ def coordinates(height, width, radius=False, device=None, dtype=None):
         return torch.linspace(*ends, count, device=device, dtype=dtype)
 
     y, x = torch.meshgrid(line(height), line(width), indexing="ij")
-    return torch.stack([x, y, (x.square() + y.square()).sqrt()] if radius else [x, y])
+    channels = [x, y]
+    if radius:
+        channels.append((x.square() + y.square()).sqrt())
+    return torch.stack(channels)
 
 
 class CoordConv2d(nn.Conv2d):
-    """A convolution that also sees its place: nn.Conv2d over the image's channels and those of `coordinates`.
+    """A convolution that sees its place: nn.Conv2d over the image and its `coordinates`.
 
-    Takes what nn.Conv2d takes, and `radius`; in_channels counts the image's alone. Maps (B, in_channels, H, W) or
-    (in_channels, H, W) as nn.Conv2d does. With zero weights on the added channels it is that convolution.
-    Raises ValueError for another number of channels. Source: Liu et al. 2018, section 3.
+    Takes what nn.Conv2d takes, and `radius`; in_channels counts the image's alone. Maps
+    (B, in_channels, H, W) or (in_channels, H, W) as nn.Conv2d does. With zero weights on the added
+    channels it is that convolution. Raises ValueError for another number of channels. Source: Liu
+    et al. 2018, section 3.
     """
 
-    def __init__(self, in_channels, *arguments, radius=False, **options):
+    def __init__(
+        self, in_channels: int, *arguments: Any, radius: bool = False, **options: Any
+    ) -> None:
         super().__init__(in_channels + 2 + radius, *arguments, **options)
         self.radius = radius
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         expected = self.in_channels - 2 - self.radius
         if x.ndim not in (3, 4) or x.shape[-3] != expected:
             added = 2 + self.radius
-            raise ValueError(f"x: expected (B, {expected}, H, W), got {tuple(x.shape)}; CoordConv2d adds {added} itself.")
-        place = coordinates(*x.shape[-2:], self.radius, x.device, x.dtype)
-        seen = torch.cat([x, place.expand(*x.shape[:-3], -1, -1, -1)], dim=-3)
+            raise ValueError(
+                f"x: expected (B, {expected}, H, W), got {tuple(x.shape)}; "
+                f"CoordConv2d adds {added} itself."
+            )
+        height, width = x.shape[-2:]
+        place = coordinates(height, width, self.radius, x.device, x.dtype)
+        place = place.expand(*x.shape[:-3], -1, -1, -1)
+        seen = torch.cat([x, place], dim=-3)
         if x.ndim == 4 and x.stride(1) == 1:  # torch.cat would forget channels_last
             seen = seen.contiguous(memory_format=torch.channels_last)
         return super().forward(seen)

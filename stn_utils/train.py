@@ -1,27 +1,38 @@
-"""fit(experiment) -> Run: the whole training set on the device, one short loop, no waiting inside an epoch."""
+"""fit(experiment) -> Run: the training set on the device, and no waiting inside an epoch."""
 
 import copy
+import functools
 import sys
 import time
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from . import data, diagnose, metrics
 from .board import Board
-from .models import build
+from .data import DATASETS, WORLDS, Split, World
+from .experiment import Experiment
+from .models import Net, ReinforcedNet, build, transformers
 from .run import Run, provenance
+from .spec import Device, Folder, ImageSpec
 
+BATCH = 250  # images a pass without gradients: as many as a CPU's cache holds
+DESCRIBED = 1000  # images whose looks are described after an epoch
 ORACLE_IMAGES = 2000  # of the test set: an oracle tries every move in every step
-PROBES_PER_CLASS = 2  # images whose warp is recorded after every epoch
+PROBES, PROBES_PER_CLASS = 20, 2  # images whose warp is recorded after every epoch, at most
 FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
 
 
-def pick_device(name=None):
+def pick_device(name: Device = None) -> torch.device:
     """The named device, else the fastest present. Raises ValueError if the named one is absent."""
-    mps = torch.backends.mps.is_available() and torch.__version__ >= (2, 13)  # before, the sampler had no gradient there
-    present = {"cuda": torch.cuda.is_available() and torch.cuda.device_count(), "mps": int(mps), "cpu": 1}
+    mps = torch.backends.mps.is_available()
+    mps = mps and torch.__version__ >= "2.13"  # before, the sampler had no gradient there
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    present = {"cuda": cuda, "mps": int(mps), "cpu": 1}
     here = [kind for kind, count in present.items() if count]
     kind, _, number = str(name or here[0]).partition(":")
     if not (number or "0").isdecimal() or int(number or 0) >= present.get(kind, 0):
@@ -29,89 +40,119 @@ def pick_device(name=None):
     return torch.device(name or here[0])
 
 
-def make_optimizer(model, experiment):
-    """The Experiment's optimizer, with a learning rate of its own for the transformer's localization net."""
-    localization = list(model.transformer.parameters())
+def make_optimizer(model: nn.Module, experiment: Experiment) -> Optimizer:
+    """The Experiment's optimizer; nets that decide on a warp have a learning rate of their own."""
+    localization = [p for transformer in transformers(model) for p in transformer.parameters()]
     rest = [p for p in model.parameters() if not any(p is q for q in localization)]
-    groups = [{"params": rest}, {"params": localization, "lr": experiment.lr * experiment.loc_lr_ratio}]
+    slow: dict[str, Any] = {"params": localization}
+    groups = [{"params": rest}, slow | {"lr": experiment.lr * experiment.loc_lr_ratio}]
     if experiment.optimizer == "sgd":
         return torch.optim.SGD(groups, experiment.lr, momentum=experiment.momentum)
     return torch.optim.Adam(groups, experiment.lr)
 
 
-def begin(experiment, spec, device):
+def begin(experiment: Experiment, spec: ImageSpec, device: torch.device) -> tuple[Net, Optimizer]:
     """A fresh network on the device, in the layout that trains fastest there, and its optimizer."""
     model = build(experiment, spec).to(device)
     if device.type == "cpu":
-        model = model.to(memory_format=torch.channels_last)  # 1.7 times faster
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.7 times faster
     return model, make_optimizer(model, experiment)
 
 
-def train_epoch(model, optimizer, part, batch_size, clip=None):
-    """One pass over the images in random order, gradients cut to the norm `clip` if given; returns the mean loss."""
+def train_epoch(
+    model: Net,
+    optimizer: Optimizer,
+    split: Split,
+    batch_size: int,
+    grad_clip: float | None = None,
+) -> float:
+    """One pass over the images in random order; returns the mean loss.
+
+    grad_clip: gradients are cut to this norm.
+    """
     model.train()
-    order = torch.randperm(len(part)).to(part.images.device)
-    total = torch.zeros((), device=part.images.device)  # read once, at the end: a look inside would wait
+    order = torch.randperm(len(split)).to(split.images.device)
+    total = torch.zeros((), device=order.device)  # read once, at the end: a look inside would wait
     for index in order.split(batch_size):
-        x, y = part.batch(index)
+        x, y = split.batch(index)
         loss = model.loss(x, y)
         optimizer.zero_grad()
         loss.backward()
-        if clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if grad_clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
         total += loss.detach() * len(index)
-    return total.item() / len(part)
+    return total.item() / len(split)
+
+
+def _batches(split):
+    return torch.arange(len(split), device=split.images.device).split(BATCH)
 
 
 @torch.no_grad()
-def predict(model, part):
-    """Logits (N, classes) for all images of a part."""
+def predict(model: nn.Module, split: Split) -> Tensor:
+    """Logits (N, classes) for all images of a split."""
     model.eval()
-    indices = torch.arange(len(part), device=part.images.device)
-    return torch.cat([model(part.batch(index)[0]) for index in indices.split(250)])  # as many as a CPU's cache holds
+    return torch.cat([model(split.batch(index)[0]) for index in _batches(split)])
 
 
 @torch.no_grad()
-def describe_looks(model, part):
-    """Means of `diagnose.describe` over at most 1,000 images, and the net's own notes; {} for a net without looks."""
+def follow(model: Net, split: Split) -> tuple[Tensor, dict[str, float]]:
+    """One pass over a split: logits (N, classes), and how the net looks at its first 1,000 images.
+
+    These are means of `diagnose.describe` and of the net's own metrics; {} for a net without looks.
+    """
     model.eval()
-    x, _ = part.batch(slice(0, 1000))
-    looks = model.looks(x)
-    if not looks:
-        return {}
-    numbers = {**diagnose.describe(looks[-1], x, model.picture(x)), **model.notes(x)}
-    return {name: values.mean().item() for name, values in numbers.items()}
+    logits: list[Tensor] = []
+    described: list[dict[str, Tensor]] = []
+    for index in _batches(split):
+        x, _ = split.batch(index)
+        trace = model.trace(x)
+        logits.append(trace.logits)
+        if trace.parameters and BATCH * len(described) < DESCRIBED:
+            look = model.transformer.look(x, trace.parameters[-1])
+            numbers = diagnose.describe(look, x, model.denormalize(trace.x_warped))
+            described.append({**numbers, **trace.metrics})
+    names = described[0] if described else {}
+    means = {name: torch.cat([each[name] for each in described]).mean().item() for name in names}
+    return torch.cat(logits), means
 
 
 def _choose_probes(world):
     """The first images of each class, in class order."""
-    part = world.val or world.test
-    index = torch.cat([(part.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in range(world.classes)])
-    return {name: getattr(part, name)[index].cpu() for name in ("images", "labels", "poses")} | {"thetas": None, "warped": None}
+    split = world.test if world.val is None else world.val
+    classes = range(min(world.classes, PROBES))
+    found = [(split.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in classes]
+    index = torch.cat(found)[:PROBES]
+    chosen = {name: getattr(split, name)[index].cpu() for name in ("images", "labels", "poses")}
+    return {**chosen, "parameters": None, "warped": None}
 
 
 @torch.no_grad()
 def _watch(model, probe, device):
     """Append the warp of the probe images, as the net does it now."""
     model.eval()
-    x = probe["images"].to(device).float() / 255
-    looks, warped = model.looks(x), model.picture(x)
-    new = {"warped": (warped.clamp(0, 1) * 255).round().to(torch.uint8), "thetas": looks[-1] if looks else None}
+    trace = model.trace(probe["images"].to(device).float() / 255)
+    warped = model.denormalize(trace.x_warped).clamp(0, 1) * 255
+    new = {"warped": warped.round().to(torch.uint8)}
+    if trace.parameters:
+        new["parameters"] = trace.parameters[-1]
     for name, value in new.items():
-        if value is not None:
-            value = value.cpu()[None]
-            probe[name] = value if probe[name] is None else torch.cat([probe[name], value])
+        value, before = value.cpu()[None], probe[name]
+        probe[name] = value if before is None else torch.cat([before, value])
 
 
 def _go_on(experiment, folder, world):
     """The Run in the folder, if it is this Experiment's; more epochs than it had are welcome."""
     run = Run.load(folder)
-    old, new = {**run.experiment.model_dump(), "data": run.title}, {**experiment.model_dump(), "data": world.title}
-    differ = [f"{k}: {old[k]!r} there, {new[k]!r} here" for k in new if old[k] != new[k] and k != "epochs"]
-    if differ or run.epochs > experiment.epochs:
-        differ = differ or [f"epochs: {run.epochs} there, {experiment.epochs} here"]
-        raise ValueError(f"{folder} holds another Experiment's Run ({'; '.join(differ)}). Choose another folder.")
+    old = {**run.experiment.model_dump(), "data": run.title}
+    new = {**experiment.model_dump(), "data": world.title}
+    differ = [f"{k}: {old[k]!r} there, {new[k]!r} here" for k in new if old[k] != new[k]]
+    if run.epochs <= experiment.epochs:
+        differ = [text for text in differ if not text.startswith("epochs: ")]
+    if differ:
+        what = f"{folder} holds another Experiment's Run ({'; '.join(differ)})"
+        raise ValueError(f"{what}. Choose another folder.")
     run.experiment = experiment
     if not run.finished:
         run.test = None
@@ -119,7 +160,7 @@ def _go_on(experiment, folder, world):
 
 
 def _state(model, optimizer):
-    """The network and the optimizer as they are now: the live ones go on changing in the next epoch."""
+    """Network and optimizer as they are now: the live ones go on changing in the next epoch."""
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     return {"weights": weights, "optimizer": copy.deepcopy(optimizer.state_dict())}
 
@@ -134,107 +175,179 @@ def _epoch_line(run):
     )
 
 
-def fit(experiment, device=None, folder=None, quiet=False, tensorboard=None):
+def _collapse_line(run):
+    outside, contrast = (100 * run.history[name][-1] for name in ("outside", "contrast"))
+    return (
+        f"COLLAPSED in epoch {run.collapse_epoch}: {outside:.0f} % of the grid lies off the image, "
+        f"the warped pictures keep {contrast:.0f} % of its variance. Few runs come back."
+    )
+
+
+class _Session:
+    """What surrounds the epochs of a fit: files, bar, lines; an interrupt ends it quietly."""
+
+    def __init__(self, run, folder, quiet, tensorboard):
+        self.run, self.folder, self.quiet = run, folder, quiet
+        self.warned = run.collapse_epoch is not None
+        self.board = Board(tensorboard, run) if tensorboard else None
+        hidden, total = quiet or not sys.stdout.isatty(), run.experiment.epochs
+        bar = functools.partial(tqdm, unit="epoch", file=sys.stdout, leave=False)
+        self.bar = bar(total=total, initial=run.epochs, disable=hidden)
+
+    def save(self):
+        if self.folder:
+            self.run.save(self.folder)
+
+    def epoch_ended(self):
+        self.save()
+        if self.board:
+            self.board.add_epoch(self.run)
+        if not self.quiet:
+            self.bar.update()
+            tqdm.write(_epoch_line(self.run))
+        if self.run.collapse_epoch and not self.warned:
+            tqdm.write(_collapse_line(self.run))
+            self.warned = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        self.bar.close()
+        if self.board:
+            self.board.writer.close()
+        if kind is not KeyboardInterrupt:
+            return False
+        done = f"{self.run.epochs} of {self.run.experiment.epochs} epochs"
+        print(f"Interrupted: the Run so far has {done}, and no test result.")
+        return True
+
+
+def _refuse_misfit(world, experiment):
+    """Raise a ValueError, saying what differs, if the World is not the Experiment's."""
+    for name in ("train", "val", "test"):
+        split = getattr(world, name)
+        if split is not None and not len(split):
+            raise ValueError(f"world.{name}: expected images, got none.")
+    pairs = {  # names that an Experiment cannot say are a reader's own pictures
+        "dataset": (experiment.dataset, world.dataset if world.dataset in DATASETS else None),
+        "world": (experiment.world, world.name if world.name in WORLDS else None),
+        "replica": (experiment.replica, world.val is None),
+    }
+    differ = [
+        f"{name}: {ours!r} in the Experiment, {theirs!r} in the World"
+        for name, (ours, theirs) in pairs.items()
+        if theirs is not None and ours != theirs
+    ]
+    if differ:
+        raise ValueError(f"world does not fit the Experiment. {'; '.join(differ)}.")
+
+
+def fit(
+    experiment: Experiment,
+    device: Device = None,
+    folder: Folder | None = None,
+    quiet: bool = False,
+    tensorboard: Folder | None = None,
+    world: World | None = None,
+) -> Run:
     """Train what the Experiment says; returns a Run.
 
-    device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every epoch, and
-    go on from a Run of the same Experiment that is there already. tensorboard: a folder for its event files. quiet:
-    no line an epoch, and in a terminal no progress bar. A collapse is said once, and stands in `Run.collapse_epoch`.
-    Interrupting returns the Run so far. On one CPU, build and thread count the same Experiment gives the same bits,
-    resumed or not: every epoch draws its random numbers from (seed, epoch).
-    Raises ValueError if the folder holds another Experiment's Run, for an absent device, and for too large an n_train.
+    device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every
+    epoch, and go on from a Run of the same Experiment that is there already. tensorboard: a folder
+    for its event files. quiet: no line an epoch, and in a terminal no progress bar. world: the
+    pictures, on that device; default: those that the Experiment names. A collapse is said once, and
+    stands in `Run.collapse_epoch`. Interrupting returns the Run so far. On one CPU, build and
+    thread count the same Experiment gives the same bits, resumed or not: every epoch draws its
+    random numbers from (seed, epoch). Raises ValueError if the folder holds another Experiment's
+    Run, for an absent device, for too large an n_train, and for a World that is not the
+    Experiment's.
     """
     device = pick_device(device)
-    world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
-    part = world.train.first(experiment.n_train)
-    resuming = folder and Run.lies_in(folder)
-    here = provenance(device, f"{world.dataset}, {world.source}")
-    new = Run(experiment, world.title, world.spec, here, probe=_choose_probes(world))
-    run = _go_on(experiment, folder, world) if resuming else new
-    if not run.finished and {**run.provenance, **here} != run.provenance:
-        run.provenance = {**here, "began": run.provenance}
-    board = Board(tensorboard, run) if tensorboard else None
+    if world is None:
+        world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
+    else:
+        _refuse_misfit(world, experiment)
+    world.train.head(experiment.n_train)  # refused before anything is made
+    run = Run(experiment, world.title, world.spec, {}, probe=_choose_probes(world))
+    if resuming := folder is not None and Run.lies_in(folder):
+        run = _go_on(experiment, folder, world)
+    _note_provenance(run, provenance(device, f"{world.dataset}, {world.source}"))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(experiment.seed)
         model, optimizer = begin(experiment, run.spec, device)
         if resuming:
             model.load_state_dict(run.weights)
-            optimizer.load_state_dict(copy.deepcopy(run.optimizer))  # it would train on in the Run's own tensors
+            state = copy.deepcopy(run.optimizer)  # it would train on in the Run's own tensors
+            optimizer.load_state_dict(state)
         else:
             _watch(model, run.probe, device)
             vars(run).update(_state(model, optimizer))
-            if folder:
-                run.save(folder)
-        hidden = quiet or not sys.stdout.isatty()
-        bar = tqdm(total=experiment.epochs, initial=run.epochs, unit="epoch", file=sys.stdout, leave=False, disable=hidden)
-        try:
-            warned = run.collapse_epoch is not None
+        with _Session(run, folder, quiet, tensorboard) as session:
+            if not resuming:
+                session.save()
             while not run.finished:
-                epoch = run.epochs + 1
-                seed = experiment.seed * 100_003 + epoch
-                if experiment.fresh:
-                    part = world.drawn_anew(FRESH_SEED + seed, experiment.n_train)
-                torch.manual_seed(seed)
-                began = time.perf_counter()
-                loss = train_epoch(model, optimizer, part, experiment.batch_size, experiment.clip)
-                entry = {"epoch": epoch, "train_loss": loss, "seconds": time.perf_counter() - began}
-                _add_epoch(run, model, optimizer, world, entry)
-                if folder:
-                    run.save(folder)
-                if board:
-                    board.add_epoch(run)
-                if not quiet:
-                    bar.update()
-                    tqdm.write(_epoch_line(run))
-                if run.collapse_epoch and not warned:
-                    outside, contrast = (100 * run.history[name][-1] for name in ("outside", "contrast"))
-                    tqdm.write(f"COLLAPSED in epoch {run.collapse_epoch}: {outside:.0f} % of the grid lies off the image, "
-                               f"the warped pictures keep {contrast:.0f} % of its variance. Few runs come back.")  # fmt: skip
-                    warned = True
+                _train_one_epoch(run, model, optimizer, world)
+                session.epoch_ended()
             if run.test is None:
-                evaluate(run, device)
-                if folder:
-                    run.save(folder)
-        except KeyboardInterrupt:
-            print(f"Interrupted: the Run so far has {run.epochs} of {experiment.epochs} epochs, and no test result.")
-        finally:
-            bar.close()
-            if board:
-                board.writer.close()
+                evaluate(run, device, world)
+                session.save()
     return run
 
 
-def _add_epoch(run, model, optimizer, world, entry):
-    """All of an epoch is computed first, and goes into the Run at once: an interrupt leaves no half of it."""
-    name, part = ("val", world.val) if world.val else ("test", world.test)
-    logits = predict(model, part)
-    entry[f"{name}_loss"] = F.cross_entropy(logits, part.labels).item()
-    entry[f"{name}_top1"] = metrics.top1(logits.argmax(dim=1), part.labels)
-    entry.update(describe_looks(model, part))
+def _note_provenance(run, here):
+    if not run.provenance:
+        run.provenance = here
+    elif not run.finished and {**run.provenance, **here} != run.provenance:
+        run.provenance = {**here, "began": run.provenance}
+
+
+def _train_one_epoch(run, model, optimizer, world):
+    """One more epoch.
+
+    All of it is computed first, and goes into the Run at once: an interrupt leaves no half of it.
+    """
+    one, epoch = run.experiment, run.epochs + 1
+    seed = one.seed * 100_003 + epoch
+    split = world.train.head(one.n_train)
+    if one.augment:
+        split = world.augmented(FRESH_SEED + seed, one.n_train)
+    torch.manual_seed(seed)
+    began = time.perf_counter()
+    loss = train_epoch(model, optimizer, split, one.batch_size, one.grad_clip)
+    entry = {"epoch": epoch, "train_loss": loss, "seconds": time.perf_counter() - began}
+    name, followed = ("test", world.test) if world.val is None else ("val", world.val)
+    logits, looks = follow(model, followed)
+    entry[f"{name}_loss"] = F.cross_entropy(logits, followed.labels).item()
+    entry[f"{name}_top1"] = metrics.top1(logits.argmax(dim=1), followed.labels)
+    entry.update(looks)
     new = {"probe": dict(run.probe), **_state(model, optimizer)}
-    _watch(model, new["probe"], part.images.device)
+    _watch(model, new["probe"], followed.images.device)
     new["history"] = {key: run.history.get(key, []) + [value] for key, value in entry.items()}
     scores = new["history"].get("val_top1", [])
     if scores and scores.index(max(scores)) == len(scores) - 1:
-        new["best"] = {"epoch": entry["epoch"], "weights": new["weights"]}
+        new["best"] = {"epoch": epoch, "weights": new["weights"]}
     vars(run).update(new)
 
 
-def evaluate(run, device=None):
-    """Read the test set, once, with the Run's network: fills run.test."""
+def evaluate(run: Run, device: Device = None, world: World | None = None) -> None:
+    """Read the test set, once, with the Run's network: fills run.test.
+
+    world: the one that it was trained on, if at hand.
+    """
     device = pick_device(device)
-    experiment, part = run.experiment, run.test_part(device)
+    split = run.test_split(device) if world is None else world.test
     model = run.model().to(device)
-    logits = predict(model, part)
-    predictions = logits.argmax(dim=1)
+    logits = predict(model, split)
+    predictions, classes = logits.argmax(dim=1), run.spec.classes
     test = {
-        "top1": metrics.top1(predictions, part.labels),
-        "loss": F.cross_entropy(logits, part.labels).item(),
-        "calibration_error": metrics.calibration_error(logits, part.labels),
-        "predictions": predictions.to(torch.uint8).cpu(),
-        "confusion": metrics.confusion(predictions, part.labels).cpu(),
+        "top1": metrics.top1(predictions, split.labels),
+        "loss": F.cross_entropy(logits, split.labels).item(),
+        "calibration_error": metrics.calibration_error(logits, split.labels),
+        "predictions": predictions.to(torch.int16).cpu(),
+        "confusion": metrics.confusion(predictions, split.labels, classes).cpu(),
     }
-    if experiment.model == "reinforced" and experiment.policy == "learned":
-        x, y = part.batch(slice(0, ORACLE_IMAGES))
+    if isinstance(model, ReinforcedNet) and model.transformer.kind == "learned":
+        x, y = split.batch(slice(0, ORACLE_IMAGES))
         test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)
     run.test = test  # all of it, or none: an oracle takes long, and may be interrupted

@@ -1,125 +1,240 @@
 """Geometry: parameters -> matrix -> grid -> sample.
 
-One convention everywhere. `theta` (B, 2, 3) maps OUTPUT coordinates to INPUT coordinates: it says where to
-look, not where to move. Coordinates are (x, y), x to the right, y down, normalized so that [-1, 1] spans
-the image from outer edge to outer edge (pixel-area convention, torch's align_corners=False).
-No function here takes align_corners.
+One convention everywhere. `theta` (B, 2, 3) maps OUTPUT coordinates to INPUT coordinates: it says
+where to look, not where to move. Coordinates are (x, y), x to the right, y down, normalized so that
+[-1, 1] spans the image from outer edge to outer edge (pixel-area convention, torch's
+align_corners=False). No function here takes align_corners.
+
+A LOOK says where a whole batch is read. It is theta, or, for warps that no matrix can describe, the
+grid (B, h, w, 2) itself. `grid_of`, `outline`, `area`, `centre` and `outside` take either.
 """
 
+import contextlib
+import functools
 import math
-from collections import namedtuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from .experiment import choices, one_of
+from .names import one_of
+from .spec import Device, Size
 
-PADDINGS = choices("padding")
+Number = float | Tensor
+PADDINGS = ("zeros", "border", "reflection", "background")
 
 
-def identity(batch=1, device=None, dtype=None):
-    """Return theta (batch, 2, 3) that looks at the whole image as it is."""
+def identity(batch: int = 1, device: Device = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Return theta (batch, 2, 3) that looks at the whole image as it is.
+
+    Convention: theta maps output to input coordinates, pixel-area.
+    """
     return torch.eye(2, 3, device=device, dtype=dtype).repeat(batch, 1, 1)
 
 
-def affine(angle=0.0, scale=1.0, shift_x=0.0, shift_y=0.0, shear=0.0):
+def affine(
+    angle: Number = 0.0,
+    scale: Number = 1.0,
+    shift_x: Number = 0.0,
+    shift_y: Number = 0.0,
+    shear: Number = 0.0,
+) -> Tensor:
     """Build theta (B, 2, 3) from five readable numbers, each a float or a tensor (B,).
 
-    The sampling window is sheared by x += shear * y, scaled, turned by `angle` DEGREES clockwise on the
-    screen, then moved by (shift_x, shift_y), half image widths and heights. What the window shows turns
-    the other way: a window turned clockwise shows the picture turned counter-clockwise. scale < 1 zooms in.
-    On images that are not square a turn also bends: x and y are each in units of their own side.
+    The sampling window is sheared by x += shear * y, scaled, turned by `angle` DEGREES clockwise on
+    the screen, then moved by (shift_x, shift_y), half image widths and heights. What the window
+    shows turns the other way: a window turned clockwise shows the picture turned counter-clockwise.
+    scale < 1 zooms in. On images that are not square a turn also bends: x and y are each in units
+    of their own side. The type is the widest among the floating tensors, the device that of the
+    tensors. Convention: theta maps output to input coordinates, pixel-area.
     """
     numbers = (angle, scale, shift_x, shift_y, shear)
-    like = next((n for n in numbers if torch.is_tensor(n) and n.is_floating_point()), torch.zeros(1))
-    angle, scale, shift_x, shift_y, shear = torch.broadcast_tensors(
-        *(n.to(like).reshape(-1) if torch.is_tensor(n) else like.new_full((1,), n) for n in numbers)
-    )
-    cos, sin = torch.cos(angle * math.pi / 180), torch.sin(angle * math.pi / 180)
-    top = torch.stack([scale * cos, scale * (shear * cos - sin), shift_x], dim=1)
-    bottom = torch.stack([scale * sin, scale * (shear * sin + cos), shift_y], dim=1)
+    tensors = [n for n in numbers if torch.is_tensor(n)]
+    kinds = [n.dtype for n in tensors if n.is_floating_point()] or [torch.get_default_dtype()]
+    dtype = functools.reduce(torch.promote_types, kinds)
+    device = max(tensors, key=Tensor.dim).device if tensors else None  # a number may lie on the CPU
+    like = torch.empty(1, dtype=dtype, device=device)  # a float is filled in there, never copied
+    columns = [n.to(like) if torch.is_tensor(n) else torch.full_like(like, n) for n in numbers]
+    a, s, x, y, k = torch.broadcast_tensors(*(column.reshape(-1) for column in columns))
+    cos, sin = torch.cos(a * math.pi / 180), torch.sin(a * math.pi / 180)
+    top = torch.stack([s * cos, s * (k * cos - sin), x], dim=1)
+    bottom = torch.stack([s * sin, s * (k * sin + cos), y], dim=1)
     return torch.stack([top, bottom], dim=1)
 
 
-# A family of warps: the parameters that mean identity, and the function from parameters (B, n) to theta.
-Family = namedtuple("Family", ["identity", "to_theta"])
-FAMILIES = {
-    "affine": Family((1.0, 0, 0, 0, 1, 0), lambda p: p.view(-1, 2, 3)),
-    "rotation": Family((0.0,), lambda p: affine(angle=p[:, 0] * 180 / math.pi)),
-    "shift-scale": Family((1.0, 0, 0), lambda p: affine(scale=p[:, 0], shift_x=p[:, 1], shift_y=p[:, 2])),
-}
+def at_least_single(numbers: Tensor) -> Tensor:
+    """The same numbers in float32 if they came in half precision.
 
-
-def make_grid(theta, size):
-    """Turn theta (B, 2, 3) into the grid (B, H, W, 2) of input coordinates (x, y), one per output pixel.
-
-    size: (H, W) of the output. Source: Jaderberg et al. 2015, section 3.2.
+    In bfloat16 a place on a picture of 60 pixels is off by up to a fifth of a pixel.
     """
-    return F.affine_grid(theta, [theta.shape[0], 1, *size], align_corners=False)
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
-def sample(x, grid, padding="zeros", background=0.0):
+def _no_autocast(like):
+    """Matrix products of geometry keep their precision where autocast would halve it."""
+    kind = like.device.type
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if active else contextlib.nullcontext()
+
+
+def make_grid(theta: Tensor, size: Size) -> Tensor:
+    """The grid (B, H, W, 2) of theta (B, 2, 3): where each output pixel reads the input, as (x, y).
+
+    size: (H, W) of the output. Convention: theta maps output to input coordinates, pixel-area.
+    Source: Jaderberg et al. 2015, section 3.2.
+    """
+    with _no_autocast(theta):
+        return F.affine_grid(theta, [theta.shape[0], 1, *size], align_corners=False)
+
+
+def sample(x: Tensor, grid: Tensor, padding: str = "zeros", background: Number = 0.0) -> Tensor:
     """Read x (B, C, H, W) at grid (B, h, w, 2), bilinearly; returns (B, C, h, w).
 
-    padding says what lies outside the image: `zeros`, the nearest `border` pixel, its `reflection`, or the
-    value `background` (a float, or a tensor (C, 1, 1)). Source: Jaderberg et al. 2015, section 3.3.
+    padding says what lies outside the image: `zeros`, the nearest `border` pixel, its `reflection`,
+    or the value `background` (a float, or a tensor (C, 1, 1)). Where x and grid differ in
+    precision, the finer one is used in between. Convention: the grid is in input coordinates
+    (x, y), pixel-area. Source: Jaderberg et al. 2015, section 3.3.
     """
-    if padding != "background":
-        return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    return F.grid_sample(x - background, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + background
+    kind = torch.promote_types(x.dtype, grid.dtype)
+    if padding == "background":  # what is outside has none of what stands out from the background
+        return sample(x - background, grid) + background
+    read = F.grid_sample(x.to(kind), grid.to(kind), padding_mode=padding, align_corners=False)
+    return read.to(x.dtype)
 
 
-def warp(x, theta, size=None, padding="zeros", background=0.0):
-    """Look at x (B, C, H, W) through theta (B, 2, 3); returns (B, C, h, w), with (h, w) = size or (H, W).
+def warp(
+    x: Tensor,
+    theta: Tensor,
+    size: Size | None = None,
+    padding: str = "zeros",
+    background: Number = 0.0,
+) -> Tensor:
+    """Look at x (B, C, H, W) through theta (B, 2, 3); returns (B, C, h, w).
 
-    A single theta (1, 2, 3) serves the whole batch. Convention and padding as in this module's `sample`.
+    (h, w) is `size`, by default (H, W).
+
+    A single theta (1, 2, 3) serves the whole batch. Padding as in this module's `sample`.
+    Convention: theta maps output to input coordinates, pixel-area.
     Raises ValueError for wrong shapes, non-finite theta, mixed devices or types, unknown padding.
     """
     one_of("padding", padding, PADDINGS)
     if x.ndim != 4:
         raise ValueError(f"x: expected images (B, C, H, W), got shape {tuple(x.shape)}.")
     if not x.is_floating_point():
-        raise ValueError(f"x: expected a floating type, got {x.dtype}. Divide uint8 images by 255 first.")
-    if theta.shape[-2:] != (2, 3) or theta.ndim != 3 or len(theta) not in (1, len(x)):
-        raise ValueError(f"theta: expected shape ({len(x)}, 2, 3) or (1, 2, 3), got {tuple(theta.shape)}.")
+        cure = "Divide uint8 images by 255 first."
+        raise ValueError(f"x: expected a floating type, got {x.dtype}. {cure}")
+    batch = x.shape[0]
+    if theta.ndim != 3 or theta.shape[1:] != (2, 3) or theta.shape[0] not in (1, batch):
+        shape = tuple(theta.shape)
+        raise ValueError(f"theta: expected shape ({batch}, 2, 3) or (1, 2, 3), got {shape}.")
     if theta.device != x.device or theta.dtype != x.dtype:
-        raise ValueError(f"theta is {theta.dtype} on {theta.device}, x is {x.dtype} on {x.device}: bring them together.")
+        ours, theirs = f"{theta.dtype} on {theta.device}", f"{x.dtype} on {x.device}"
+        raise ValueError(f"theta is {ours}, x is {theirs}: bring them together.")
     if not torch.isfinite(theta).all():
-        raise ValueError("theta: holds nan or inf; the localization net has diverged, or the input held them already.")
-    grid = make_grid(theta.expand(len(x), 2, 3), size or x.shape[-2:])
+        why = "the localization net has diverged, or the input held them already"
+        raise ValueError(f"theta: holds nan or inf; {why}.")
+    grid = make_grid(theta.expand(batch, 2, 3), size or (x.shape[2], x.shape[3]))
     return sample(x, grid, padding, background)
 
 
 def _square(theta):
     """(B, 2, 3) -> (B, 3, 3), with the row 0 0 1 below."""
-    row = torch.eye(3, dtype=theta.dtype, device=theta.device)[2:].expand(len(theta), 1, 3)
+    row = torch.eye(3, dtype=theta.dtype, device=theta.device)[2:]
+    row = row.expand(theta.shape[0], 1, 3)
     return torch.cat([theta, row], dim=1)
 
 
-def compose(first, then):
-    """Return the theta of looking through `first`, then at that result through `then`; all (B, 2, 3).
+def compose(first: Tensor, then: Tensor) -> Tensor:
+    """Return the theta of looking through `first`, then at that through `then`; all (B, 2, 3).
 
-    warp(warp(x, first), then) and warp(x, compose(first, then)) agree but for blur and cut-off borders.
+    warp(warp(x, first), then) and warp(x, compose(first, then)) agree but for blur and cut-off
+    borders. Convention: theta maps output to input coordinates, pixel-area.
     """
-    return first @ _square(then)
+    with _no_autocast(first):
+        return first @ _square(then)
 
 
-def invert(theta):
-    """Return theta (B, 2, 3) that undoes `theta`. Raises RuntimeError if the determinant is zero."""
+def invert(theta: Tensor) -> Tensor:
+    """Return theta (B, 2, 3) that undoes `theta`: it maps input to output coordinates, pixel-area.
+
+    Raises RuntimeError if the determinant is zero.
+    """
     return torch.linalg.inv(_square(theta))[:, :2]
 
 
-def determinant(theta):
-    """Return det A (B,), A the left 2x2 of theta: the window's area, 1 for the whole image, below 1 zooms in."""
+def determinant(theta: Tensor) -> Tensor:
+    """Return det A (B,), A the left 2x2 of theta (B, 2, 3); it is negative for a mirror image."""
     return theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]
 
 
-def outside(theta, size=(28, 28)):
-    """Return the share (B,) of the sampling grid, taken at `size`, that lies outside the image; nan is outside."""
-    return 1 - (make_grid(theta, size).abs() <= 1).all(dim=-1).float().mean(dim=(1, 2))
+def grid_of(look: Tensor, size: Size) -> Tensor:
+    """Return the grid (B, h, w, 2) of a look: theta's at `size`, or the look itself.
+
+    Convention: input coordinates (x, y), pixel-area. Raises ValueError for a grid of another size.
+    """
+    if look.ndim == 3:
+        return make_grid(look, size)
+    if look.shape[1:3] != tuple(size):
+        raise ValueError(
+            f"look: its grid has size {tuple(look.shape[1:3])}, asked for is {tuple(size)}."
+        )
+    return look
 
 
-def corners(theta):
-    """Return the window's corners (B, 4, 2) in normalized input coordinates, clockwise from the top left."""
-    square = theta.new_tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
+def outside(look: Tensor, size: Size = (28, 28)) -> Tensor:
+    """Return the share (B,) of the sampling grid, taken at `size`, that lies outside the image.
+
+    Convention: outside is beyond [-1, 1], pixel-area; nan is outside.
+    """
+    inside = (grid_of(look, size).abs() <= 1).all(dim=-1)
+    return 1 - inside.float().mean(dim=(1, 2))
+
+
+def corners(theta: Tensor) -> Tensor:
+    """Return the window's corners (B, 4, 2) in input coordinates, clockwise from the top left.
+
+    Convention: theta maps output to input coordinates, pixel-area.
+    """
+    places = (-1, -1, 1), (1, -1, 1), (1, 1, 1), (-1, 1, 1)
+    square = theta.new_tensor(places)
     return square @ theta.transpose(1, 2)
+
+
+def outline(look: Tensor) -> Tensor:
+    """Return the window's rim (B, P, 2) in input coordinates, clockwise from the top left.
+
+    theta has P = 4 corners. A grid (B, h, w, 2) gives what lies half a step beyond its outermost
+    points, where the edges of its pixels are. Convention: input coordinates (x, y), pixel-area.
+    """
+    if look.ndim == 3:
+        return corners(look)
+    grid = _up_to_the_edge(_up_to_the_edge(look, 1), 2)
+    rows, columns = grid, grid.transpose(1, 2)
+    top, bottom, left, right = rows[:, 0], rows[:, -1], columns[:, 0], columns[:, -1]
+    sides = top, right, bottom.flip(1), left.flip(1)
+    return torch.cat([side[:, :-1] for side in sides], dim=1)
+
+
+def _up_to_the_edge(grid, dim):
+    """The grid with a line more at both ends of `dim`, half a step beyond the last ones."""
+    lines = grid.split(1, dim)
+    first, last = (1.5 * end - 0.5 * inner for end, inner in (lines[:2], lines[:-3:-1]))
+    return torch.cat([first, grid, last], dim)
+
+
+def area(look: Tensor) -> Tensor:
+    """Return the window's area (B,), 1 for the whole image, below 1 where it zooms in.
+
+    Of theta it is |det A|; of a grid that of its outline, by the shoelace formula.
+    """
+    if look.ndim == 3:
+        return determinant(look).abs()
+    x, y = outline(look).unbind(-1)
+    x_next, y_next = x.roll(-1, 1), y.roll(-1, 1)
+    twice = (x * y_next - x_next * y).sum(dim=1)
+    return twice.abs() / 8  # the image's own is 4, twice over
+
+
+def centre(look: Tensor) -> Tensor:
+    """Return the window's middle (B, 2) in input coordinates (x, y); (0, 0) is the image's."""
+    return look[:, :, 2] if look.ndim == 3 else look.mean(dim=(1, 2))

@@ -30,7 +30,11 @@ def tiny_world(dataset, world, replica, device):
 @pytest.fixture
 def tiny(monkeypatch):
     """A small Experiment; event files of one second are read in the order of a counter, which 10 before 9 would upset."""
-    monkeypatch.setattr(stn_utils.data, "load", lambda *names: tiny_world(*map(str, names[:2]), names[2], str(names[3])))
+    monkeypatch.setattr(
+        stn_utils.data,
+        "load",
+        lambda *names: tiny_world(*map(str, names[:2]), names[2], str(names[3])),
+    )
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     return Experiment(dataset="glyphs", epochs=2, n_train=64)
 
@@ -55,7 +59,9 @@ def steps(board):
 def test_the_history_is_there_as_curves_an_entry_an_epoch(tiny, tmp_path):
     run = train_and_go(tiny, tensorboard=tmp_path)
     board = read(tmp_path)
-    assert set(board.Tags()["scalars"]) == {f"history/{name}" for name in run.history if name != "epoch"}
+    assert set(board.Tags()["scalars"]) == {
+        f"history/{name}" for name in run.history if name != "epoch"
+    }
     for name in run.history.keys() - {"epoch"}:
         events = board.Scalars(f"history/{name}")
         assert [event.step for event in events] == run.history["epoch"] == [1, 2]
@@ -67,12 +73,14 @@ def test_every_number_of_theta_is_there_as_a_histogram_of_the_probe_images(tiny,
     board = read(tmp_path)
     assert set(board.Tags()["histograms"]) == {f"theta/{name}" for name in THETA}
     for epoch in (1, 2):
-        for name, values in zip(THETA, run.probe["thetas"][epoch].flatten(1).T.double()):
+        for name, values in zip(THETA, run.looks[epoch].flatten(1).T.double()):
             found = board.Histograms(f"theta/{name}")[epoch - 1]
             values = values.numpy()
             assert (found.step, found.histogram_value.num) == (epoch, len(values))
             wanted = [values.min(), values.max(), values.sum()]
-            assert [getattr(found.histogram_value, key) for key in ("min", "max", "sum")] == pytest.approx(wanted, abs=1e-5)
+            assert [
+                getattr(found.histogram_value, key) for key in ("min", "max", "sum")
+            ] == pytest.approx(wanted, abs=1e-5)
 
 
 def first_tile(event):
@@ -91,7 +99,7 @@ def test_the_probe_images_are_there_and_their_warp_of_every_epoch(tiny, tmp_path
 
 
 def test_a_net_without_looks_has_curves_and_pictures_but_no_histograms(tiny, tmp_path):
-    train_and_go(tiny.but(model="convnet"), tensorboard=tmp_path)
+    train_and_go(tiny.replace(model="convnet"), tensorboard=tmp_path)
     tags = read(tmp_path).Tags()
     assert tags["histograms"] == [] and "history/val_top1" in tags["scalars"]
     assert set(tags["images"]) == {"probe/input", "probe/warped"}
@@ -106,7 +114,9 @@ def assert_epochs_stand_once(folder, epochs):
 
 def test_a_resumed_run_goes_on_with_its_curves(tiny, tmp_path):
     for epochs in (1, 3):
-        train_and_go(tiny.but(epochs=epochs), folder=tmp_path / "run", tensorboard=tmp_path / "board")
+        train_and_go(
+            tiny.replace(epochs=epochs), folder=tmp_path / "run", tensorboard=tmp_path / "board"
+        )
     assert_epochs_stand_once(tmp_path / "board", [1, 2, 3])
 
 
@@ -119,8 +129,8 @@ def test_epochs_that_are_trained_again_stand_on_the_board_once(tiny, tmp_path):
 
 
 def test_a_run_begun_anew_takes_the_place_of_the_old_one(tiny, tmp_path):
-    train_and_go(tiny.but(epochs=3), tensorboard=tmp_path)
-    run = train_and_go(tiny.but(seed=1), tensorboard=tmp_path)
+    train_and_go(tiny.replace(epochs=3), tensorboard=tmp_path)
+    run = train_and_go(tiny.replace(seed=1), tensorboard=tmp_path)
     assert_epochs_stand_once(tmp_path, [1, 2])
     losses = [event.value for event in read(tmp_path).Scalars("history/train_loss")]
     assert losses == pytest.approx(run.history["train_loss"])
@@ -138,8 +148,8 @@ def test_the_board_changes_nothing_in_the_run(tiny, tmp_path):
 
 
 def test_a_run_that_diverges_is_boarded_to_its_end(tiny, tmp_path):
-    run = train_and_go(tiny.but(optimizer="sgd", lr=1e30), tensorboard=tmp_path)
-    assert not run.probe["thetas"][-1].isfinite().any()
+    run = train_and_go(tiny.replace(optimizer="sgd", lr=1e30), tensorboard=tmp_path)
+    assert not run.looks[-1].isfinite().any()
     board = read(tmp_path)
     assert np.isnan(board.Scalars("history/train_loss")[-1].value)
     assert board.Images("probe/warped")[-1].step == 2
@@ -150,9 +160,12 @@ def test_a_histogram_counts_the_finite_thetas_alone(tiny, tmp_path):
     thetas = torch.eye(2, 3).repeat(2, 4, 1, 1)
     thetas[1, 0, 0, 0], thetas[1, 1, 0, 0] = float("nan"), float("inf")
     pictures = torch.zeros(2, 4, 1, 28, 28, dtype=torch.uint8)
-    run = types.SimpleNamespace(epochs=0, history={}, probe=dict(images=pictures[0], warped=pictures, thetas=thetas))
+    probe = dict(images=pictures[0], warped=pictures)
+    run = types.SimpleNamespace(epochs=0, history={}, probe=probe, looks=thetas)
     board = Board(tmp_path, run)
     run.epochs = 1
     board.add_epoch(run)
-    counted = {name: read(tmp_path).Histograms(f"theta/{name}")[0].histogram_value.num for name in THETA}
+    counted = {
+        name: read(tmp_path).Histograms(f"theta/{name}")[0].histogram_value.num for name in THETA
+    }
     assert counted == dict.fromkeys(THETA, 4) | {"a11": 2}

@@ -36,12 +36,16 @@ def test_calibration_of_four_images_in_two_bins_by_hand():
 
 
 def test_with_one_bin_the_error_is_mean_confidence_less_top1():
-    assert calibration_error(FOUR, FOUR_LABELS, bins=1) == pytest.approx(abs((0.4 + 0.45 + 0.9 + 0.8) / 4 - 3 / 4))
+    assert calibration_error(FOUR, FOUR_LABELS, bins=1) == pytest.approx(
+        abs((0.4 + 0.45 + 0.9 + 0.8) / 4 - 3 / 4)
+    )
 
 
 def test_doubt_in_one_interval_does_not_make_up_for_pride_in_another():
     logits, labels = logits_of([[0.5, 0.5], [0.75, 0.25]]), torch.tensor([0, 1])
-    labels[0] = logits[0].argmax()  # right with 0.5, wrong with 0.75; the first interval holds its right edge
+    labels[0] = logits[
+        0
+    ].argmax()  # right with 0.5, wrong with 0.75; the first interval holds its right edge
     assert calibration_error(logits, labels, bins=2) == pytest.approx((0.5 + 0.75) / 2)
     assert calibration_error(logits, labels, bins=1) == pytest.approx(abs(0.625 - 0.5))
 

@@ -55,7 +55,11 @@ def refused(capsys, *arguments):
 def files(folder):
     """{path below the folder: content}; locks, which are empty, aside."""
     content = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {str(path.relative_to(folder)): found for path, found in content.items() if found or path.suffix != ".lock"}
+    return {
+        str(path.relative_to(folder)): found
+        for path, found in content.items()
+        if found or path.suffix != ".lock"
+    }
 
 
 def test_train_writes_config_tables_pictures_and_weights(here, capsys):
@@ -97,7 +101,21 @@ def test_a_nickname_is_spelt_out_from_flag_and_from_file(nickname, here):
 
 
 def test_a_flag_beside_a_nickname_wins(here):
-    assert stn("train", *TINY, "--epochs", "0", "--model", "stcoordconv", "--coordconv", "both", "--name", "a") == 0
+    assert (
+        stn(
+            "train",
+            *TINY,
+            "--epochs",
+            "0",
+            "--model",
+            "stcoordconv",
+            "--coordconv",
+            "both",
+            "--name",
+            "a",
+        )
+        == 0
+    )
     assert Run.load(here / "runs" / "a").experiment.coordconv == "both"
 
 
@@ -117,7 +135,9 @@ def test_a_net_that_diverged_ends_with_pictures_and_a_result(here, capsys):
     assert written["epochs"][-1]["train_loss"] is None and written["provenance"]["device"] == "cpu"
 
 
-def test_runs_go_into_another_folder_with_tensorboard_and_are_resumed_by_the_name_they_were_given(here):
+def test_runs_go_into_another_folder_with_tensorboard_and_are_resumed_by_the_name_they_were_given(
+    here,
+):
     for more in (["--tensorboard"], ["--epochs", "3", "--resume", "--tensorboard"]):
         assert stn("train", *TINY, "--runs", "elsewhere", *more) == 0
     (folder,) = [path for path in Path("elsewhere").iterdir() if path.is_dir()]
@@ -127,30 +147,54 @@ def test_runs_go_into_another_folder_with_tensorboard_and_are_resumed_by_the_nam
 
 def test_a_flag_wins_over_the_file(here):
     (here / "c.yml").write_text("dataset: glyphs\nlr: 0.5\nn_train: 64\nepochs: 1\nreplica: true\n")
-    assert stn("train", "--config", "c.yml", "--lr", "0.25", "--name", "a", "--quiet", "--device", "cpu") == 0
+    assert (
+        stn(
+            "train",
+            "--config",
+            "c.yml",
+            "--lr",
+            "0.25",
+            "--name",
+            "a",
+            "--quiet",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     found = Run.load(here / "runs" / "a").experiment
     assert (found.lr, found.n_train, found.replica) == (0.25, 64, True)
 
 
 def test_a_file_says_what_is_printed_saved_and_shown(here, capsys, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(matplotlib.pyplot, "show", lambda: drawn.append(matplotlib.pyplot.gcf().axes[0].get_title()))
-    (here / "c.yml").write_text("name: mine\nquiet: true\nsave: [metrics, stn]\nshow: [confusion]\n")
+    opened = []
+    monkeypatch.setattr(Image.Image, "show", lambda picture: opened.append(picture.size))
+    (here / "c.yml").write_text(
+        "name: mine\nquiet: true\nsave: [metrics, stn]\nshow: [confusion]\n"
+    )
     arguments = [argument for argument in TINY if argument != "--quiet"]
     assert stn("train", *arguments, "--config", "c.yml") == 0
     written = {"config.yml", "metrics.csv", "metrics.json", "stn.png", "run.pt", "previous.pt"}
     assert set(files(here / "runs" / "mine")) == written
-    assert "epoch" not in capsys.readouterr().out and ["% right" in title for title in drawn] == [True]
-    assert stn("train", *arguments, "--config", "c.yml", "--name", "b", "--save", "--show", "stn") == 0
-    assert set(files(here / "runs" / "b")) == {"config.yml", "run.pt", "previous.pt"} and len(drawn) == 2
+    assert "epoch" not in capsys.readouterr().out
+    assert len(opened) == 1 and opened[0][0] == opened[0][1]  # the confusion matrix is a square
+    assert (
+        stn("train", *arguments, "--config", "c.yml", "--name", "b", "--save", "--show", "stn") == 0
+    )
+    assert set(files(here / "runs" / "b")) == {"config.yml", "run.pt", "previous.pt"}
+    assert len(opened) == 2
 
 
 def test_resume_raises_the_epochs_and_equals_an_uninterrupted_run(here):
     assert stn("train", *TINY, "--name", "a") == 0
-    assert stn("train", "--resume", "--name", "a", "--epochs", "3", "--quiet", "--device", "cpu") == 0
+    assert (
+        stn("train", "--resume", "--name", "a", "--epochs", "3", "--quiet", "--device", "cpu") == 0
+    )
     assert stn("train", *TINY, "--name", "b", "--epochs", "3") == 0
     a, b = (Run.load(here / "runs" / name) for name in "ab")
-    assert a.history["val_loss"] == b.history["val_loss"] and torch.equal(a.test["predictions"], b.test["predictions"])
+    assert a.history["val_loss"] == b.history["val_loss"] and torch.equal(
+        a.test["predictions"], b.test["predictions"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,22 +209,45 @@ def test_resume_raises_the_epochs_and_equals_an_uninterrupted_run(here):
         (["--name", "c", "--epoch", "2"], "Did you mean '--epochs'"),
         (["--name", "c", "--config", "none.yml"], "none.yml"),
         (["--name", "c", "--config", "list.yml"], "list.yml, line 1: expected fields and values"),
-        (["--name", "c", "--config", "typo.yml"], "typo.yml, line 2: unknown field 'epochen'. Did you mean 'epochs'"),
-        (["--name", "c", "--config", "save.yml"], "save.yml, line 1: save: expected a list, got 'metrics'"),
+        (
+            ["--name", "c", "--config", "typo.yml"],
+            "typo.yml, line 2: unknown field 'epochen'. Did you mean 'epochs'",
+        ),
+        (
+            ["--name", "c", "--config", "save.yml"],
+            "save.yml, line 1: save: expected a list, got 'metrics'",
+        ),
         (["--name", "c", "--config", "broken.yml"], "broken.yml, line 2: expected "),
         (["--name", "c", "--config", "twice.yml"], "twice.yml, line 2: 'lr' stands twice"),
-        (["--name", "c", "--config", "binary.yml"], "binary.yml, line 2: character 0xff is not allowed"),
+        (
+            ["--name", "c", "--config", "binary.yml"],
+            "binary.yml, line 2: character 0xff is not allowed",
+        ),
         (["--name", "c", "--config", "model.yml"], "model.yml, line 1: unknown model ['stnet']"),
-        (["--name", "c", "--config", "value.yml"], "value.yml, line 2: lr: expected a valid number, got [0.1, 0.2]."),
-        (["--name", "c", "--config", "no.yml"], "no.yml, line 1: normalize: False is no value of it. Valid: before"),
+        (
+            ["--name", "c", "--config", "value.yml"],
+            "value.yml, line 2: lr: expected a valid number, got [0.1, 0.2].",
+        ),
+        (
+            ["--name", "c", "--config", "no.yml"],
+            "no.yml, line 1: normalize: False is no value of it. Valid: before",
+        ),
         (["--name", "c", "--seed", "1" + "0" * 15], "seed: "),
-        (["--name", "c", "--save", "metric"], "unknown thing to save 'metric'. Did you mean 'metrics'"),
+        (
+            ["--name", "c", "--save", "metric"],
+            "unknown thing to save 'metric'. Did you mean 'metrics'",
+        ),
         (["--name", "c", "--show", "gif"], "unknown picture to show 'gif'. Valid: confusion, stn"),
         (["--name", "c", "--device", "tpu"], "device 'tpu' is not on this machine"),
-        (["--name", "c", "--model", "convnet", "--family", "rotation"], "family='rotation' belongs to stnet"),
+        (
+            ["--name", "c", "--model", "convnet", "--family", "rotation"],
+            "family='rotation' belongs to stnet",
+        ),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_written(arguments, said, here, capsys):
+def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_written(
+    arguments, said, here, capsys
+):
     (here / "list.yml").write_text("- 1\n")
     (here / "typo.yml").write_text("lr: 0.1\nepochen: 3\n")
     (here / "save.yml").write_text("save: metrics\n")
@@ -193,7 +260,9 @@ def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_written(arguments,
     assert stn("train", *TINY, "--name", "a") == 0
     capsys.readouterr()
     before = files(here)
-    assert said in refused(capsys, "train", *(TINY if "--resume" not in arguments else ["--quiet"]), *arguments)
+    assert said in refused(
+        capsys, "train", *(TINY if "--resume" not in arguments else ["--quiet"]), *arguments
+    )
     assert files(here) == before
 
 
@@ -207,7 +276,9 @@ def test_a_folder_that_cannot_be_written_to_is_named_and_earlier_runs_stay(here,
     assert files(here) == before
 
 
-def test_a_run_that_is_told_to_end_keeps_its_epochs_and_says_how_to_go_on(here, capsys, monkeypatch):
+def test_a_run_that_is_told_to_end_keeps_its_epochs_and_says_how_to_go_on(
+    here, capsys, monkeypatch
+):
     real, calls = train.train_epoch, []
 
     def ended(*arguments):
@@ -218,7 +289,9 @@ def test_a_run_that_is_told_to_end_keeps_its_epochs_and_says_how_to_go_on(here, 
 
     monkeypatch.setattr(train, "train_epoch", ended)
     monkeypatch.setattr(sys, "argv", ["stn", "train", *TINY, "--name", "a b"])
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # if main left it so, the run would go on to its end
+    before = signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # if main left it so, the run would go on to its end
     try:
         assert program.main() == 130
     finally:
@@ -230,7 +303,9 @@ def test_a_run_that_is_told_to_end_keeps_its_epochs_and_says_how_to_go_on(here, 
 def test_a_folder_where_another_process_trains_is_left_alone(here, capsys):
     (here / "runs").mkdir()
     with FileLock("runs/.a.lock"):
-        assert "runs/a: another stn train is at it." in refused(capsys, "train", *TINY, "--name", "a")
+        assert "runs/a: another stn train is at it." in refused(
+            capsys, "train", *TINY, "--name", "a"
+        )
         assert not (here / "runs" / "a").exists()
     assert stn("train", *TINY, "--name", "a") == 0
 
@@ -242,7 +317,10 @@ def test_a_run_goes_on_with_its_own_data_alone(here, capsys, monkeypatch):
     capsys.readouterr()
     line = refused(capsys, "train", "--resume", "--name", "a", "--epochs", "3", "--quiet")
     assert "data: 'glyphs, clean28' there, 'mnist, clean28' here" in line and files(here) == before
-    found, message = Run.load("runs/a"), "its test images were those of glyphs, clean28; here are those of mnist, clean28"
+    found, message = (
+        Run.load("runs/a"),
+        "its test images were those of glyphs, clean28; here are those of mnist, clean28",
+    )
     for asked in (found.right, lambda: train.evaluate(found), lambda: show.mistakes(found)):
         with pytest.raises(ValueError, match=message):
             asked()
@@ -259,31 +337,57 @@ def test_a_flag_wins_over_a_nickname_in_the_file(here):
 
 def test_a_file_may_be_made_whole_by_flags_and_a_run_of_any_model_goes_on(here):
     (here / "c.yml").write_text("steps: 3\nmomentum: 0.5\nname: a\n")
-    assert stn("train", *TINY, "--config", "c.yml", "--model", "sequential", "--optimizer", "sgd") == 0
-    assert stn("train", "--resume", "--name", "a", "--steps", "3", "--epochs", "3", "--quiet", "--device", "cpu") == 0
+    assert (
+        stn("train", *TINY, "--config", "c.yml", "--model", "sequential", "--optimizer", "sgd") == 0
+    )
+    assert (
+        stn(
+            "train",
+            "--resume",
+            "--name",
+            "a",
+            "--steps",
+            "3",
+            "--epochs",
+            "3",
+            "--quiet",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     assert Run.load("runs/a").epochs == 3
 
 
 def test_a_run_whose_weights_do_not_fit_is_left_out(here, capsys):
     assert stn("train", *TINY, "--name", "a") == 0
     old = Run.load("runs/a")
-    old.experiment = old.experiment.but(seed=1)
+    old.experiment = old.experiment.replace(seed=1)
     old.weights = {f"old.{name}": value for name, value in old.weights.items()}
     old.save("runs/old")
     capsys.readouterr()
     assert stn("compare", "runs/a", "runs/old") == 0
-    assert "left out runs/old: " in (err := capsys.readouterr().err) and "are of another version of the course" in err
+    assert (
+        "left out runs/old: " in (err := capsys.readouterr().err)
+        and "are of another version of the course" in err
+    )
 
 
 def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
     for model in ("stnet", "convnet"):
         for seed in ("0", "1"):
-            assert stn("train", *TINY, "--model", model, "--seed", seed, "--name", f"{model}{seed}") == 0
+            assert (
+                stn("train", *TINY, "--model", model, "--seed", seed, "--name", f"{model}{seed}")
+                == 0
+            )
     capsys.readouterr()
     (here / "runs" / "board").mkdir()  # of a notebook's TensorBoard
     assert stn("compare", *sorted(map(str, Path("runs").iterdir())), "--plot", "c.png") == 0
     text = capsys.readouterr().out
-    tops = {name: 100 * Run.load(here / "runs" / name).test["top1"] for name in ("stnet0", "stnet1", "convnet0", "convnet1")}
+    tops = {
+        name: 100 * Run.load(here / "runs" / name).test["top1"]
+        for name in ("stnet0", "stnet1", "convnet0", "convnet1")
+    }
     mean = (tops["convnet0"] - tops["stnet0"] + tops["convnet1"] - tops["stnet1"]) / 2
     assert f"runs/convnet0 minus runs/stnet0: {mean:+.2f} ± " in text and "2 paired seeds" in text
     assert all(f"{top:6.2f}" in text for top in tops.values())
@@ -291,9 +395,15 @@ def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
     assert stn("compare", "runs/stnet0", "runs/convnet0") == 0
     text = capsys.readouterr().out
     right = {name: Run.load(here / "runs" / name).right() for name in ("stnet0", "convnet0")}
-    alone = [int((right[a] & ~right[b]).sum()) for a, b in (("stnet0", "convnet0"), ("convnet0", "stnet0"))]
+    alone = [
+        int((right[a] & ~right[b]).sum())
+        for a, b in (("stnet0", "convnet0"), ("convnet0", "stnet0"))
+    ]
     assert "1 paired seed\n" in text and "±" not in text
-    assert f"seed 0: only runs/stnet0 right {alone[0]}, only runs/convnet0 right {alone[1]}, p " in text
+    assert (
+        f"seed 0: only runs/stnet0 right {alone[0]}, only runs/convnet0 right {alone[1]}, p "
+        in text
+    )
 
 
 def test_compare_says_what_makes_runs_incomparable_or_what_is_not_there(here, capsys):
@@ -301,16 +411,22 @@ def test_compare_says_what_makes_runs_incomparable_or_what_is_not_there(here, ca
     assert stn("train", *TINY, "--world", "translated42", "--name", "b") == 0
     assert stn("compare", "runs/a", "runs/b") == 0
     assert (
-        "not comparable. paired comparison: world is 'clean28' in runs/a, 'translated42' in runs/b." in capsys.readouterr().out
+        "not comparable. paired comparison: world is 'clean28' in runs/a, 'translated42' in runs/b."
+        in capsys.readouterr().out
     )
     assert stn("train", *TINY, "--model", "convnet", "--seed", "9", "--name", "c") == 0
     assert stn("compare", "runs/a", "runs/c") == 0
     assert "runs/a, runs/c: not comparable. They share no seed." in capsys.readouterr().out
     assert stn("compare", "runs/a", "runs/b", "runs/c") == 0
     assert "3 pairs are not comparable" in capsys.readouterr().out
-    assert "nowhere" in refused(capsys, "compare", "nowhere") and "typo" in refused(capsys, "compare", "runs/a", "runs/typo")
+    assert "nowhere" in refused(capsys, "compare", "nowhere") and "typo" in refused(
+        capsys, "compare", "runs/a", "runs/typo"
+    )
     for plot in ("curves", "curves.gif", "absent/curves.png"):
-        assert "png, svg, pdf" in (line := refused(capsys, "compare", "runs/a", "--plot", plot)) or "no folder absent" in line
+        assert (
+            "png, svg, pdf" in (line := refused(capsys, "compare", "runs/a", "--plot", plot))
+            or "no folder absent" in line
+        )
 
 
 def test_compare_leaves_out_what_is_unfinished_damaged_or_there_twice_and_says_so(here, capsys):
@@ -325,10 +441,15 @@ def test_compare_leaves_out_what_is_unfinished_damaged_or_there_twice_and_says_s
     assert stn("compare", *sorted(map(str, Path("runs").iterdir()))) == 0
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["run", "runs/a"]
-    assert "left out runs/again: it repeats runs/a." in err and "left out runs/0half: it is not finished." in err
+    assert (
+        "left out runs/again: it repeats runs/a." in err
+        and "left out runs/0half: it is not finished." in err
+    )
     assert "left out runs/broken: " in err and "is damaged" in err and ".." not in err
     assert stn("compare", "runs/0half") == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: no finished run in runs/0half.")
+    assert (
+        capsys.readouterr().err.splitlines()[-1].startswith("error: no finished run in runs/0half.")
+    )
 
 
 def test_predict_reads_a_picture_and_draws_where_the_network_looked(here, capsys):
@@ -347,8 +468,12 @@ def test_predict_draws_into_another_folder_and_nothing_for_a_net_without_a_windo
         assert stn("train", *TINY, "--model", model, "--name", model) == 0
         capsys.readouterr()
         assert stn("predict", f"runs/{model}", "black.png", "--out", "drawn") == 0
-        assert capsys.readouterr().out.startswith("black.png: ") and Path("drawn").exists() == (model == "stnet")
-    assert [path.name for path in Path("drawn").iterdir()] == ["black.stn.png"] and not Path("black.stn.png").exists()
+        assert capsys.readouterr().out.startswith("black.png: ") and Path("drawn").exists() == (
+            model == "stnet"
+        )
+    assert [path.name for path in Path("drawn").iterdir()] == ["black.stn.png"] and not Path(
+        "black.stn.png"
+    ).exists()
 
 
 def test_predict_refuses_pictures_whose_drawings_would_have_one_name(here, capsys):
@@ -368,7 +493,9 @@ def test_a_picture_is_read_bright_on_black_padded_and_resized(here):
     for name, negative in (("bright.png", False), ("dark.png", True)):
         x, inverted = read(name, 28)
         assert x.shape == (1, 1, 28, 28) and inverted == negative
-        assert x[0, 0, 14, 14] > 0.9 and x[0, 0, :6].max() < 0.1 and x[0, 0, 22:].max() < 0.1  # padded above and below
+        assert (
+            x[0, 0, 14, 14] > 0.9 and x[0, 0, :6].max() < 0.1 and x[0, 0, 22:].max() < 0.1
+        )  # padded above and below
     assert torch.allclose(read("bright.png", 28)[0], read("dark.png", 28)[0], atol=0.01)
 
 
@@ -379,7 +506,9 @@ def test_predict_reads_transparency_as_paper_and_refuses_what_it_would_clip(here
     pixels, inverted = read(here / "clear.png", 40)
     assert inverted and pixels[0, 0, 20, 20] == 1 and pixels[0, 0, 2, 2] == 0
     Image.new("I;16", (20, 20), 60_000).save("deep.png")
-    with pytest.raises(ValueError, match="deep.png: its pixels have mode I;16; save it with 8 bits"):
+    with pytest.raises(
+        ValueError, match="deep.png: its pixels have mode I;16; save it with 8 bits"
+    ):
         read(here / "deep.png", 40)
 
 
@@ -418,14 +547,22 @@ def test_predict_names_a_file_that_is_no_picture_and_draws_nothing(here, capsys,
         assert f"cut.{kind}: not a picture" in refused(capsys, "predict", "runs/a", f"cut.{kind}")
     with monkeypatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-        assert "good.png: not a picture that can be decoded (Image size" in refused(capsys, "predict", "runs/a", "good.png")
+        assert "good.png: not a picture that can be decoded (Image size" in refused(
+            capsys, "predict", "runs/a", "good.png"
+        )
     assert "no Run in nowhere" in refused(capsys, "predict", "nowhere", "good.png")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "assets" / "configs").glob("*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parents[1] / "assets" / "configs").glob("*.yml")),
+    ids=lambda p: p.stem,
+)
 def test_every_example_file_trains(path, here):
     assert stn("train", "--config", str(path), *TINY, "--epochs", "1", "--name", path.stem) == 0
-    asked = {name: value for name, value in yaml.safe_load(path.read_text()).items() if name not in OWN}
+    asked = {
+        name: value for name, value in yaml.safe_load(path.read_text()).items() if name not in OWN
+    }
     found = Run.load(here / "runs" / path.stem).experiment.model_dump()
     for name in asked.keys() - {"epochs", "dataset"}:
         assert found[name] == asked[name], name

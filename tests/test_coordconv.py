@@ -19,10 +19,14 @@ def test_coordinates_run_from_corner_to_corner_x_along_the_row_and_y_down_the_co
 
 
 @pytest.mark.parametrize("height, width", [(2, 2), (3, 5), (5, 3), (28, 42), (41, 2)])
-def test_coordinates_are_those_that_a_sampler_with_aligned_corners_reads_at_each_pixel(height, width):
+def test_coordinates_are_those_that_a_sampler_with_aligned_corners_reads_at_each_pixel(
+    height, width
+):
     still = torch.eye(2, 3, dtype=torch.float64)[None]
     grid = F.affine_grid(still, (1, 1, height, width), align_corners=True)[0]
-    torch.testing.assert_close(coordinates(height, width, dtype=torch.float64), grid.permute(2, 0, 1))
+    torch.testing.assert_close(
+        coordinates(height, width, dtype=torch.float64), grid.permute(2, 0, 1)
+    )
 
 
 def test_the_radius_is_0_in_the_centre_and_the_root_of_2_in_every_corner_whatever_the_shape():
@@ -69,10 +73,14 @@ def test_coordconv_is_a_convolution_over_the_image_and_its_coordinates(options, 
     assert layer.weight.shape == (4, 5 + radius, 3, 3)
     assert (layer.bias is not None) == options.get("bias", True)
     rest = {name: value for name, value in options.items() if name != "bias"}
-    torch.testing.assert_close(layer(x), F.conv2d(with_place(x, radius), layer.weight, layer.bias, **rest))
+    torch.testing.assert_close(
+        layer(x), F.conv2d(with_place(x, radius), layer.weight, layer.bias, **rest)
+    )
 
 
-@pytest.mark.parametrize("options", [{"padding": 1, "padding_mode": "reflect"}, {"groups": 2}], ids=["reflect", "groups"])
+@pytest.mark.parametrize(
+    "options", [{"padding": 1, "padding_mode": "reflect"}, {"groups": 2}], ids=["reflect", "groups"]
+)
 def test_what_else_a_convolution_takes_is_handed_on_to_it(options):
     layer, plain = CoordConv2d(2, 6, 3, **options), nn.Conv2d(4, 6, 3, **options)
     plain.load_state_dict(layer.state_dict())
@@ -84,13 +92,18 @@ def test_what_else_a_convolution_takes_is_handed_on_to_it(options):
 def test_coordconv_of_pictures_a_pixel_wide_high_or_none_at_all(shape):
     layer = CoordConv2d(3, 4, 1, radius=True)
     x = torch.randn(shape)
-    torch.testing.assert_close(layer(x), F.conv2d(with_place(x, radius=True), layer.weight, layer.bias))
+    torch.testing.assert_close(
+        layer(x), F.conv2d(with_place(x, radius=True), layer.weight, layer.bias)
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("radius", [False, True])
 def test_without_weights_on_the_coordinates_it_is_the_plain_convolution(options, radius):
-    layer, plain = CoordConv2d(3, 4, 3, radius=radius, **options).double(), nn.Conv2d(3, 4, 3, **options).double()
+    layer, plain = (
+        CoordConv2d(3, 4, 3, radius=radius, **options).double(),
+        nn.Conv2d(3, 4, 3, **options).double(),
+    )
     with torch.no_grad():
         layer.weight[:, 3:] = 0
         plain.weight.copy_(layer.weight[:, :3])
@@ -118,7 +131,9 @@ def test_a_convolution_does_not_see_where_a_dot_lies_and_a_coordconv_does():
     torch.manual_seed(0)
     x = torch.zeros(2, 1, 9, 9)
     x[0, 0, 2, 2] = x[1, 0, 5, 6] = 1.0
-    blind, aware = (layer(x).flatten(1).sort().values for layer in (nn.Conv2d(1, 3, 3), CoordConv2d(1, 3, 3)))
+    blind, aware = (
+        layer(x).flatten(1).sort().values for layer in (nn.Conv2d(1, 3, 3), CoordConv2d(1, 3, 3))
+    )
     torch.testing.assert_close(blind[0], blind[1])
     assert not torch.allclose(aware[0], aware[1], atol=1e-3)
 
@@ -140,7 +155,11 @@ def test_no_weight_of_a_coordconv_is_dead_after_one_backward(radius):
 
 
 def test_coordconv_stands_where_a_convolution_stood_called_by_position_or_by_name():
-    for arguments, names in (((1, 8, 7), {}), ((1, 8, 5, 2, 1), {}), ((), dict(in_channels=1, out_channels=8, kernel_size=3))):
+    for arguments, names in (
+        ((1, 8, 7), {}),
+        ((1, 8, 5, 2, 1), {}),
+        ((), dict(in_channels=1, out_channels=8, kernel_size=3)),
+    ):
         plain, layer = nn.Conv2d(*arguments, **names), CoordConv2d(*arguments, **names)
         x = torch.rand(2, 1, 28, 20)
         assert layer(x).shape == plain(x).shape
@@ -158,7 +177,11 @@ def test_a_coordconv_stores_its_weight_and_bias_and_nothing_else(radius):
     assert torch.equal(again(x), layer(x))
 
 
-@pytest.mark.parametrize("twin", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "twin",
+    [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
+    ids=["deepcopy", "pickle"],
+)
 def test_a_copied_coordconv_answers_alike_and_has_weights_of_its_own(twin):
     layer = CoordConv2d(2, 4, 3, stride=2, radius=True)
     again, x = twin(layer), torch.rand(2, 2, 9, 9)
@@ -174,8 +197,12 @@ def test_coordconv_follows_the_type_of_its_input_and_its_coordinates_have_that_p
     x = torch.zeros(1, 1, 4, 7, dtype=dtype)
     out = layer(x)
     assert out.dtype == dtype == coordinates(4, 7, dtype=dtype).dtype
-    expected = F.conv2d(with_place(x.double(), radius=True), layer.weight.double(), layer.bias.double())
-    tolerance = 1e-12 if dtype == torch.float64 else 0.05  # thirds and root 2 rounded to single precision are 1e-8 away
+    expected = F.conv2d(
+        with_place(x.double(), radius=True), layer.weight.double(), layer.bias.double()
+    )
+    tolerance = (
+        1e-12 if dtype == torch.float64 else 0.05
+    )  # thirds and root 2 rounded to single precision are 1e-8 away
     torch.testing.assert_close(out.double(), expected, atol=tolerance, rtol=0)
 
 
@@ -194,7 +221,9 @@ def in_layout(module_or_tensor, last):
 @pytest.mark.parametrize("weights_last", [False, True])
 @pytest.mark.parametrize("images_last", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_layout_of_images_and_weights_does_not_change_what_a_coordconv_answers(channels, images_last, weights_last):
+def test_the_layout_of_images_and_weights_does_not_change_what_a_coordconv_answers(
+    channels, images_last, weights_last
+):
     layer, x = CoordConv2d(channels, 8, 3), torch.rand(2, channels, 9, 7)
     expected = layer(x)
     torch.testing.assert_close(in_layout(layer, weights_last)(in_layout(x, images_last)), expected)
@@ -202,19 +231,29 @@ def test_the_layout_of_images_and_weights_does_not_change_what_a_coordconv_answe
 
 def layouts_of(kind, channels, images_last, weights_last):
     """Which layouts the output of a convolution has; that of an image of one channel may have several."""
-    out = in_layout(kind(channels, 8, 3), weights_last)(in_layout(torch.rand(2, channels, 9, 7), images_last))
-    return [layout for layout in (torch.contiguous_format, torch.channels_last) if out.is_contiguous(memory_format=layout)]
+    out = in_layout(kind(channels, 8, 3), weights_last)(
+        in_layout(torch.rand(2, channels, 9, 7), images_last)
+    )
+    return [
+        layout
+        for layout in (torch.contiguous_format, torch.channels_last)
+        if out.is_contiguous(memory_format=layout)
+    ]
 
 
 @pytest.mark.parametrize("images_last", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_coordconv_with_weights_of_channels_last_answers_in_that_layout(channels, images_last):
-    assert layouts_of(CoordConv2d, channels, images_last, weights_last=True) == [torch.channels_last]
+    assert layouts_of(CoordConv2d, channels, images_last, weights_last=True) == [
+        torch.channels_last
+    ]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_coordconv_keeps_the_usual_layout(channels):
-    assert layouts_of(CoordConv2d, channels, images_last=False, weights_last=False) == [torch.contiguous_format]
+    assert layouts_of(CoordConv2d, channels, images_last=False, weights_last=False) == [
+        torch.contiguous_format
+    ]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -225,9 +264,13 @@ def test_a_coordconv_keeps_channels_last_of_its_images_where_a_plain_convolution
 
 @pytest.mark.parametrize("radius, added", [(False, 2), (True, 3)])
 @pytest.mark.parametrize(
-    "shape", [(2, 1, 5, 6), (2, 5, 5, 6), (2, 6, 5, 6), (4, 5, 6), (5, 6), (3, 6), (1, 2, 3, 5, 6)], ids=str
+    "shape",
+    [(2, 1, 5, 6), (2, 5, 5, 6), (2, 6, 5, 6), (4, 5, 6), (5, 6), (3, 6), (1, 2, 3, 5, 6)],
+    ids=str,
 )
-def test_another_number_of_channels_raises_and_names_what_was_expected_and_given(shape, radius, added):
+def test_another_number_of_channels_raises_and_names_what_was_expected_and_given(
+    shape, radius, added
+):
     with pytest.raises(ValueError) as error:
         CoordConv2d(3, 4, 3, radius=radius)(torch.rand(shape))
     assert f"expected (B, 3, H, W), got {shape}" in str(error.value)

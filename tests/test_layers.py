@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from stn_utils.experiment import Experiment, choices
+from stn_utils.families import FAMILIES
 from stn_utils.layers import SpatialTransformer, start_at_identity
 from stn_utils.models import build, count_parameters
-from stn_utils.warp import FAMILIES, PADDINGS, affine, determinant, identity, warp
+from stn_utils.spec import ImageSpec
+from stn_utils.warp import PADDINGS, affine, determinant, identity, warp
 
 
 def localization(channels=1):
@@ -40,7 +42,7 @@ SHAPES = [(2, 1, 28, 28), (3, 3, 5, 9), (2, 64, 7, 6), (1, 1, 2, 2)]
 def test_a_new_transformer_passes_its_input_through(shape, padding):
     x = 3 * torch.randn(shape)
     layer = SpatialTransformer(localization(shape[1]), padding=padding, background=0.5)
-    assert torch.equal(layer.theta(x), identity(len(x)))
+    assert torch.equal(layer.looks(x)[0], identity(len(x)))
     torch.testing.assert_close(layer(x), x, atol=2e-4, rtol=0)
 
 
@@ -78,7 +80,9 @@ def test_localization_learns_from_the_second_step_on_and_no_weight_is_dead():
         F.mse_loss(layer(x), target).backward()
 
     backward()
-    assert all(p.grad.count_nonzero() == 0 for p in earlier)  # its last weights are zero: nothing flows back yet
+    assert all(
+        p.grad.count_nonzero() == 0 for p in earlier
+    )  # its last weights are zero: nothing flows back yet
     assert weight.grad.count_nonzero() and bias.grad.count_nonzero()
     optimizer.step()
     backward()
@@ -97,13 +101,17 @@ def test_channels_last_changes_nothing_but_the_layout():
     layer = SpatialTransformer(localization(8))
     nn.init.normal_(layer.localization[-1].weight, std=0.1)
     expected = layer(x)
-    last = layer.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    last = layer.to(memory_format=torch.channels_last)(
+        x.contiguous(memory_format=torch.channels_last)
+    )
     torch.testing.assert_close(last, expected)
 
 
 def test_double_moves_weights_and_background_together():
     background = torch.tensor([0.1, -0.4]).view(-1, 1, 1)
-    layer = SpatialTransformer(localization(2), padding="background", background=background).double()
+    layer = SpatialTransformer(
+        localization(2), padding="background", background=background
+    ).double()
     x = torch.rand(2, 2, 5, 9, dtype=torch.float64)
     assert layer.background.dtype == torch.float64
     assert layer(x).dtype == torch.float64
@@ -131,7 +139,7 @@ def test_start_at_identity_keeps_the_layer_trainable():
 
 # ---- families ----
 
-SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1307], std=[0.3081])
+SPEC = ImageSpec(1, (28, 28), (28, 28), 10, background=[0.0], mean=[0.1307], std=[0.3081])
 
 
 class Answer(nn.Module):
@@ -148,15 +156,26 @@ class Answer(nn.Module):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_start_at_identity_sets_the_bias_to_the_familys_own(family):
     linear = start_at_identity(nn.Linear(5, len(FAMILIES[family].identity)), family)
-    layer = SpatialTransformer(linear, family=family)
-    assert torch.equal(layer.theta(torch.randn(3, 5)), identity(3))
-    assert not linear.weight.any() and linear.bias.tolist() == [float(number) for number in FAMILIES[family].identity]
+    layer = SpatialTransformer(nn.Sequential(nn.Flatten(), linear), family=family)
+    assert torch.equal(layer.looks(torch.randn(3, 1, 1, 5))[0], identity(3))
+    assert not linear.weight.any() and linear.bias.tolist() == [
+        float(number) for number in FAMILIES[family].identity
+    ]
 
 
 BY_HAND = {  # parameters of two images, and their thetas
-    "affine": ([[1, 2, 3, 4, 5, 6], [0, -1, 0, 1, 0, 0.5]], [[[1, 2, 3], [4, 5, 6]], [[0, -1, 0], [1, 0, 0.5]]]),
-    "rotation": ([[math.pi / 2], [math.pi / 6]], [[[0, -1, 0], [1, 0, 0]], [[0.75**0.5, -0.5, 0], [0.5, 0.75**0.5, 0]]]),
-    "shift-scale": ([[0.5, 0.1, -0.2], [2, 0, 1]], [[[0.5, 0, 0.1], [0, 0.5, -0.2]], [[2, 0, 0], [0, 2, 1]]]),
+    "affine": (
+        [[1, 2, 3, 4, 5, 6], [0, -1, 0, 1, 0, 0.5]],
+        [[[1, 2, 3], [4, 5, 6]], [[0, -1, 0], [1, 0, 0.5]]],
+    ),
+    "rotation": (
+        [[math.pi / 2], [math.pi / 6]],
+        [[[0, -1, 0], [1, 0, 0]], [[0.75**0.5, -0.5, 0], [0.5, 0.75**0.5, 0]]],
+    ),
+    "shift-scale": (
+        [[0.5, 0.1, -0.2], [2, 0, 1]],
+        [[[0.5, 0, 0.1], [0, 0.5, -0.2]], [[2, 0, 0], [0, 2, 1]]],
+    ),
 }
 
 
@@ -165,8 +184,8 @@ def test_a_layer_of_a_family_looks_where_its_parameters_say(family):
     parameters, thetas = map(torch.tensor, BY_HAND[family])
     layer = SpatialTransformer(Answer(parameters), (4, 6), family=family)
     x = torch.rand(2, 3, 5, 9)
-    torch.testing.assert_close(layer.theta(x), thetas, atol=1e-6, rtol=0)
-    assert torch.equal(layer.looks(x)[0], layer.theta(x)) and len(layer.looks(x)) == 1
+    (theta,) = layer.looks(x)
+    torch.testing.assert_close(theta, thetas, atol=1e-6, rtol=0)
     torch.testing.assert_close(layer(x), warp(x, thetas, (4, 6)), atol=1e-5, rtol=0)
 
 
@@ -188,7 +207,7 @@ def wild(net):
 def test_a_stnet_of_every_family_starts_at_the_identity(family, coordconv):
     net, x = stnet(family, coordconv=coordconv), torch.rand(4, 1, 28, 28)
     assert torch.equal(net.looks(100 * x - 50)[0], identity(4))
-    torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+    torch.testing.assert_close(net.warped(x), x, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family, numbers", [("affine", 6), ("rotation", 1), ("shift-scale", 3)])
@@ -209,7 +228,9 @@ def test_a_shift_scale_net_does_not_turn_or_shear_whatever_its_weights():
     (theta,) = wild(stnet("shift-scale")).looks(torch.rand(16, 1, 28, 28))
     assert not theta[:, 0, 1].any() and not theta[:, 1, 0].any()
     assert torch.equal(theta[:, 0, 0], theta[:, 1, 1])
-    assert theta[:, 0, 0].std() > 0.01 and theta[:, 0, 2].std() > 0.01 and theta[:, 1, 2].std() > 0.01
+    assert (
+        theta[:, 0, 0].std() > 0.01 and theta[:, 0, 2].std() > 0.01 and theta[:, 1, 2].std() > 0.01
+    )
 
 
 @pytest.mark.parametrize("family", choices("family"))
@@ -223,8 +244,26 @@ def test_a_stnet_of_every_family_trains_all_its_weights_after_one_step(family):
     assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
 
 
-@pytest.mark.parametrize("wrong, near", [("rotatoin", "rotation"), ("shift-zoom", "shift-scale"), ("Affine", "affine")])
+@pytest.mark.parametrize(
+    "wrong, near", [("rotatoin", "rotation"), ("shift-zoom", "shift-scale"), ("Affine", "affine")]
+)
 def test_an_unknown_family_is_refused_and_the_nearest_named(wrong, near):
-    for refuse in (lambda: SpatialTransformer(localization(), family=wrong), lambda: Experiment(family=wrong)):
+    for refuse in (
+        lambda: SpatialTransformer(localization(), family=wrong),
+        lambda: Experiment(family=wrong),
+    ):
         with pytest.raises(ValueError, match=f"unknown family '{wrong}'. Did you mean '{near}'"):
             refuse()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_under_autocast_the_grid_keeps_its_precision(kind):
+    """Half of it, on 64 pixels, would move what is read by a tenth of a pixel and more."""
+    window = affine(angle=10, shift_x=0.1)
+    layer = SpatialTransformer(localization()).eval()
+    layer.localization[-1].bias.data = window.flatten()
+    x = F.avg_pool2d(torch.rand(2, 1, 72, 72), 9, stride=1)
+    with torch.no_grad(), torch.autocast("cpu", kind):
+        theta, warped = layer.looks(x)[0], layer(x)
+    assert theta.dtype == torch.float32
+    torch.testing.assert_close(warped.float(), warp(x, theta), atol=1e-5, rtol=0)

@@ -42,7 +42,9 @@ def no_network(monkeypatch):
     ],
     ids=["study", "row", "dataset", "command", "flag", "field", "value"],
 )
-def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(arguments, nearest, capsys):
+def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(
+    arguments, nearest, capsys
+):
     assert command.main(arguments) == 2
     output = capsys.readouterr()
     (line,) = output.err.splitlines()
@@ -62,7 +64,9 @@ def test_an_unknown_name_ends_with_2_and_one_line_that_names_the_nearest(argumen
         (["study", "vanilla", "--jobs", "two"], "--jobs: invalid int value: 'two'."),
     ],
 )
-def test_a_wrong_command_line_ends_with_2_and_one_line_that_names_the_argument(arguments, named, capsys):
+def test_a_wrong_command_line_ends_with_2_and_one_line_that_names_the_argument(
+    arguments, named, capsys
+):
     assert command.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and named in line and len(line) < 200
@@ -80,7 +84,10 @@ def test_an_interrupt_ends_with_130_and_one_line(capsys, monkeypatch):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_study_on_an_absent_device_starts_no_runner(jobs, capsys):
-    assert command.main(["study", "vanilla", "--seeds", "1000", "--jobs", jobs, "--device", "tpu"]) == 2
+    assert (
+        command.main(["study", "vanilla", "--seeds", "1000", "--jobs", jobs, "--device", "tpu"])
+        == 2
+    )
     (line,) = capsys.readouterr().err.splitlines()
     assert "'tpu'" in line
 
@@ -112,7 +119,9 @@ def test_help_lists_the_subcommands(capsys):
 def test_data_lists_every_set_with_source_and_licence_and_fails_if_one_is_absent(capsys):
     assert command.main(["data"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [["ABSENT" if "fash" in name else "OK", name] for name in DATASETS]
+    assert [line.split()[:2] for line in lines] == [
+        ["ABSENT" if "fash" in name else "OK", name] for name in DATASETS
+    ]
     assert "the cache" in lines[0] and sources.LICENCE["mnist"] in lines[0]
 
 
@@ -129,8 +138,26 @@ def test_study_show_prints_the_table_and_runs_nothing(capsys, monkeypatch):
 
 def test_study_hands_its_flags_on(monkeypatch):
     seen = []
-    monkeypatch.setattr(studies, "run_missing", lambda study, *arguments: seen.append((study.name, *arguments)))
-    assert command.main(["study", "vanilla", "--rows", "clean-stn", "--seeds", "2", "--device", "cpu", "--jobs", "2"]) == 0
+    monkeypatch.setattr(
+        studies, "run_missing", lambda study, *arguments: seen.append((study.name, *arguments))
+    )
+    assert (
+        command.main(
+            [
+                "study",
+                "vanilla",
+                "--rows",
+                "clean-stn",
+                "--seeds",
+                "2",
+                "--device",
+                "cpu",
+                "--jobs",
+                "2",
+            ]
+        )
+        == 0
+    )
     assert seen == [("vanilla", ["clean-stn"], 2, "cpu", 2, (0, 1))]
 
 
@@ -141,7 +168,9 @@ def test_a_reader_that_has_closed_is_no_error():
     assert done.stderr.read() == b"" and done.wait() == 0
 
 
-def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_table(monkeypatch, capsys):
+def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_table(
+    monkeypatch, capsys
+):
     seen = []
     monkeypatch.setattr(studies, "run_missing", lambda *arguments: seen.append(arguments[-1]))
     monkeypatch.setenv("WORLD_SIZE", "3")
@@ -152,7 +181,9 @@ def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_ta
     assert seen == [(0, 3), (2, 3)]
 
 
-@pytest.mark.parametrize("rank, ranks", [("a", "2"), ("0", None), (None, "4"), ("1.0", "2"), ("-1", "2"), ("", "2")])
+@pytest.mark.parametrize(
+    "rank, ranks", [("a", "2"), ("0", None), (None, "4"), ("1.0", "2"), ("-1", "2"), ("", "2")]
+)
 def test_a_rank_without_its_number_runs_nothing(rank, ranks, monkeypatch, capsys):
     monkeypatch.setattr(studies, "run_missing", lambda *_: pytest.fail("a study was run"))
     for name, value in (("RANK", rank), ("WORLD_SIZE", ranks)):
@@ -161,7 +192,10 @@ def test_a_rank_without_its_number_runs_nothing(rank, ranks, monkeypatch, capsys
             monkeypatch.setenv(name, value)
     assert command.main(["study", "vanilla"]) == 2
     line = capsys.readouterr().err
-    assert f"RANK and WORLD_SIZE: expected two whole numbers, or neither; got {rank or ''!r} and {ranks or ''!r}." in line
+    assert (
+        f"RANK and WORLD_SIZE: expected two whole numbers, or neither; got {rank or ''!r} and {ranks or ''!r}."
+        in line
+    )
 
 
 def test_a_table_says_how_many_runs_are_not_in_yet(monkeypatch, capsys):
@@ -182,7 +216,9 @@ def test_doctor_says_what_to_do_about_each_part_that_fails_and_ends_with_1(capsy
     def fails():
         raise ImportError("no module\nsecond line")
 
-    monkeypatch.setattr(doctor, "PARTS", {"good": lambda: "1.0", "bad": fails, "data": doctor._data})
+    monkeypatch.setattr(
+        doctor, "PARTS", {"good": lambda: "1.0", "bad": fails, "data": doctor._data}
+    )
     assert command.main(["doctor"]) == 1
     good, bad, data = capsys.readouterr().out.splitlines()
     assert good.split() == ["OK", "good", "1.0"]

@@ -10,17 +10,18 @@ from torch import nn
 from stn_utils.data import WORLDS
 from stn_utils.experiment import Experiment, choices
 from stn_utils.layers import CoordConv2d
-from stn_utils.models import StandStill, build, count_parameters
-from stn_utils.warp import identity
+from stn_utils.models import Resize, build, count_parameters
+from stn_utils.spec import ImageSpec
+from stn_utils.warp import affine, identity, warp
 
 MEAN, STD = 0.1307, 0.3081
 
 
 def spec(world="clean28", channels=1, **changes):
     """What a World would say of itself; no images needed."""
-    sides = {key: WORLDS[world][key] for key in ("canvas", "view")}
-    values = dict(background=[0.0] * channels, mean=[MEAN] * channels, std=[STD] * channels)
-    return {**dict(channels=channels, classes=10), **sides, **values, **changes}
+    sizes = [(WORLDS[world][key],) * 2 for key in ("canvas", "output_size")]
+    numbers = ([value] * channels for value in (0.0, MEAN, STD))
+    return ImageSpec(channels, *sizes, 10, *numbers)._replace(**changes)
 
 
 def make(world="clean28", **fields):
@@ -111,26 +112,37 @@ def expect_all_weights_to_learn(net, x, y):
         optimizer.zero_grad()
         net.loss(x, y).backward()
         optimizer.step()
-    dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.count_nonzero()]
+    dead = [
+        name for name, p in net.named_parameters() if p.grad is None or not p.grad.count_nonzero()
+    ]
     assert not dead
     assert net(x).shape == (6, 10)
 
 
 # A convnet has no localization net that could be normalized.
-NETS = [pair for pair in itertools.product(choices("model"), choices("normalize")) if pair != ("convnet", "localization")]
-EVERY_CHOICE = [(*net, *rest) for net, *rest in itertools.product(NETS, choices("padding"), choices("world"), (None, 17))]
+NETS = [
+    pair
+    for pair in itertools.product(choices("model"), choices("normalize"))
+    if pair != ("convnet", "localization")
+]
+EVERY_CHOICE = [
+    (*net, *rest)
+    for net, *rest in itertools.product(NETS, choices("padding"), choices("world"), (None, 17))
+]
 
 
 @pytest.mark.parametrize("model, normalize, padding, world, view", EVERY_CHOICE)
-def test_every_choice_runs_and_every_weight_gets_a_gradient_after_one_step(model, normalize, padding, world, view):
-    net = make(world, model=model, normalize=normalize, padding=padding, view=view)
+def test_every_choice_runs_and_every_weight_gets_a_gradient_after_one_step(
+    model, normalize, padding, world, view
+):
+    net = make(world, model=model, normalize=normalize, padding=padding, output_size=view)
     expect_all_weights_to_learn(net, *batch(world))
 
 
 @pytest.mark.parametrize("model", choices("model"))
 @pytest.mark.parametrize("view", [16, 28])
 def test_channels_and_classes_come_from_the_spec(model, view):
-    net = build(Experiment(model=model, view=view), spec(channels=3, classes=7))
+    net = build(Experiment(model=model, output_size=view), spec(channels=3, classes=7))
     assert net(batch(channels=3)[0]).shape == (6, 7)
 
 
@@ -138,9 +150,11 @@ def test_channels_and_classes_come_from_the_spec(model, view):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_picture_at_the_start_is_the_input_with_normalization_undone(model, normalize, channels):
     known = spec(channels=channels, mean=[0.1, 0.5, 0.3][:channels], std=[0.3, 0.2, 0.7][:channels])
-    net = build(Experiment(model=model, normalize=normalize), known).eval()  # a policy that learns tries its moves
+    net = build(
+        Experiment(model=model, normalize=normalize), known
+    ).eval()  # a policy that learns tries its moves
     x, _ = batch(channels=channels)
-    torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+    torch.testing.assert_close(net.warped(x), x, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("normalize", ["before", "after"])
@@ -161,7 +175,10 @@ NORMALIZED = {  # what the localization net gets, and what the classifier gets
 def what_they_get(net, x):
     """The inputs of the localization net's first convolution and of the classifier."""
     seen = []
-    for module in (next(m for m in net.transformer.localization.modules() if isinstance(m, nn.Conv2d)), net.classifier):
+    for module in (
+        next(m for m in net.transformer.localization.modules() if isinstance(m, nn.Conv2d)),
+        net.classifier,
+    ):
         module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     net(x)
     return seen
@@ -174,44 +191,65 @@ def test_every_way_to_normalize_is_in_the_table():
 @pytest.mark.parametrize("normalize", NORMALIZED)
 def test_localization_and_classifier_get_normalized_pictures_as_the_experiment_says(normalize):
     x, _ = batch()
-    for seen, normalized in zip(what_they_get(make(normalize=normalize), x), NORMALIZED[normalize], strict=True):
+    for seen, normalized in zip(
+        what_they_get(make(normalize=normalize), x), NORMALIZED[normalize], strict=True
+    ):
         torch.testing.assert_close(seen, (x - MEAN) / STD if normalized else x, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
-    "own, mean, std", [({"mean": 0.5}, 0.5, STD), ({"std": 2.0}, MEAN, 2.0), ({"mean": 0.0, "std": 1.0}, 0.0, 1.0)]
+    "own, mean, std",
+    [({"mean": 0.5}, 0.5, STD), ({"std": 2.0}, MEAN, 2.0), ({"mean": 0.0, "std": 1.0}, 0.0, 1.0)],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_experiments_own_mean_and_std_take_the_place_of_the_worlds_in_every_channel(own, mean, std, channels):
+def test_an_experiments_own_mean_and_std_take_the_place_of_the_worlds_in_every_channel(
+    own, mean, std, channels
+):
     net = build(Experiment(**own), spec(channels=channels))
     x, _ = batch(channels=channels)
     for seen in what_they_get(net, x):
         torch.testing.assert_close(seen, (x - mean) / std, atol=2e-4, rtol=0)
-    torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+    torch.testing.assert_close(net.warped(x), x, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("world", ["clean28", "translated42"])
 def test_nets_of_one_seed_start_alike_however_they_normalize(world):
     usual = list(make(world).parameters())
-    for fields in [*({"normalize": way} for way in choices("normalize")), {"mean": 0.5, "std": 2.0}]:
+    for fields in [
+        *({"normalize": way} for way in choices("normalize")),
+        {"mean": 0.5, "std": 2.0},
+    ]:
         parameters = list(make(world, **fields).parameters())
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(parameters, usual, strict=True))
+        assert all(
+            torch.equal(ours, theirs) for ours, theirs in zip(parameters, usual, strict=True)
+        )
 
 
 @pytest.mark.parametrize("normalize", choices("normalize"))
 def test_background_padding_is_the_worlds_background_in_the_picture(normalize):
-    net = build(Experiment(normalize=normalize, padding="background", mean=0.4), spec(background=[0.2]))
+    net = build(
+        Experiment(normalize=normalize, padding="background", mean=0.4), spec(background=[0.2])
+    )
     with torch.no_grad():
         net.transformer.localization[-1].bias[2] = 9.0  # look far to the right: nothing but padding
-    torch.testing.assert_close(net.picture(batch()[0]), torch.full((6, 1, 28, 28), 0.2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        net.warped(batch()[0]), torch.full((6, 1, 28, 28), 0.2), atol=1e-6, rtol=0
+    )
 
 
 def test_zero_padding_after_normalization_is_grey_before_it_is_black():
-    for normalize, value in [("before", MEAN), ("after", 0.0), ("localization", 0.0), ("none", 0.0)]:
+    for normalize, value in [
+        ("before", MEAN),
+        ("after", 0.0),
+        ("localization", 0.0),
+        ("none", 0.0),
+    ]:
         net = make(normalize=normalize, padding="zeros")
         with torch.no_grad():
             net.transformer.localization[-1].bias[2] = 9.0
-        torch.testing.assert_close(net.picture(batch()[0]), torch.full((6, 1, 28, 28), value), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            net.warped(batch()[0]), torch.full((6, 1, 28, 28), value), atol=1e-6, rtol=0
+        )
 
 
 @pytest.mark.parametrize("world", choices("world"))
@@ -234,7 +272,7 @@ def test_looks_are_the_thetas_that_made_the_picture(normalize):
     assert not torch.allclose(theta[0], theta[1])
     grid = F.affine_grid(theta, (6, 1, 28, 28), align_corners=False)
     by_hand = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    torch.testing.assert_close(net.picture(x), by_hand, atol=2e-4, rtol=0)
+    torch.testing.assert_close(net.warped(x), by_hand, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("model", choices("model"))
@@ -257,17 +295,21 @@ def test_two_eval_passes_agree_and_two_training_passes_do_not(model):
     ],
 )
 def test_a_convnet_with_another_view_sees_the_whole_picture_resized(world, view, normalize):
-    net = make(world, model="convnet", view=view, normalize=normalize)
+    net = make(world, model="convnet", output_size=view, normalize=normalize)
     x, _ = batch(world)
     resized = F.interpolate(x, (view, view), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(net.picture(x), resized, atol=2e-4, rtol=0)
+    torch.testing.assert_close(net.warped(x), resized, atol=2e-4, rtol=0)
 
 
 def test_standing_still_leaves_a_picture_of_its_size_alone_and_has_no_looks():
     x = torch.rand(3, 2, 5, 9, dtype=torch.float64)
-    assert StandStill((5, 9))(x) is x and StandStill((5, 9)).looks(x) == []
-    elsewhere = StandStill((4, 4))(x.to("meta"))
-    assert (elsewhere.shape, elsewhere.dtype, elsewhere.device.type) == ((3, 2, 4, 4), torch.float64, "meta")
+    assert Resize((5, 9))(x) is x and Resize((5, 9)).looks(x) == []
+    elsewhere = Resize((4, 4))(x.to("meta"))
+    assert (elsewhere.shape, elsewhere.dtype, elsewhere.device.type) == (
+        (3, 2, 4, 4),
+        torch.float64,
+        "meta",
+    )
 
 
 def test_same_seed_same_weights():
@@ -280,7 +322,12 @@ def test_same_seed_same_weights():
 HALVES = {  # is it CoordConv in the localization net, and in the classifier?
     "none": (False, False), "localization": (True, False), "classifier": (False, True), "both": (True, True),
 }  # fmt: skip
-MORE = {"none": 0, "localization": 1_284, "classifier": 1_500, "both": 2_784}  # weights: two channels in, at each convolution
+MORE = {
+    "none": 0,
+    "localization": 1_284,
+    "classifier": 1_500,
+    "both": 2_784,
+}  # weights: two channels in, at each convolution
 
 
 def kinds(net):
@@ -308,7 +355,10 @@ def test_coordconv_replaces_every_convolution_of_the_half_it_names_and_none_of_t
 @pytest.mark.parametrize("coordconv", HALVES)
 def test_parameter_counts_of_coordconv_on_clean28(coordconv):
     assert count_parameters(make(coordconv=coordconv)) == 27_360 + MORE[coordconv]
-    assert count_parameters(make(coordconv=coordconv, activation="leaky-relu")) == 27_360 + MORE[coordconv]
+    assert (
+        count_parameters(make(coordconv=coordconv, activation="leaky-relu"))
+        == 27_360 + MORE[coordconv]
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,7 +367,10 @@ def test_parameter_counts_of_coordconv_on_clean28(coordconv):
         ({"coordconv": "classifier"}, 23_340),
         ({"width": 1.13}, 27_868),
         ({"width": 2.0}, 20 * (25 + 1) + 40 * (20 * 25 + 1) + 100 * (40 * 16 + 1) + 10 * (100 + 1)),
-        ({"width": 0.01}, (25 + 1) + (25 + 1) + (16 + 1) + 10 * (1 + 1)),  # never less than one channel
+        (
+            {"width": 0.01},
+            (25 + 1) + (25 + 1) + (16 + 1) + 10 * (1 + 1),
+        ),  # never less than one channel
     ],
     ids=str,
 )
@@ -331,14 +384,21 @@ def test_width_widens_the_classifier_and_leaves_the_localization_net_alone():
     assert sizes[0] == sizes[1]
     convs = [m for m in wide.classifier if isinstance(m, nn.Conv2d)]
     first, last = [m for m in wide.classifier if isinstance(m, nn.Linear)]
-    assert [conv.out_channels for conv in convs] == [25, 50] and (first.out_features, last.out_features) == (125, 10)
+    assert [conv.out_channels for conv in convs] == [25, 50] and (
+        first.out_features,
+        last.out_features,
+    ) == (125, 10)
 
 
 @pytest.mark.parametrize("coordconv", HALVES)
 @pytest.mark.parametrize("activation, slope", [("relu", 0.0), ("leaky-relu", 0.01)])
 def test_the_activation_is_that_of_the_localization_net_alone(activation, slope, coordconv):
     net = make(activation=activation, coordconv=coordconv)
-    assert activations(net.transformer.localization) == [slope, slope, 0.0]  # S4 left the dense part's as it was
+    assert activations(net.transformer.localization) == [
+        slope,
+        slope,
+        0.0,
+    ]  # S4 left the dense part's as it was
     assert activations(net.classifier) == [0.0] * 3
 
 
@@ -350,7 +410,11 @@ NEW = [
     dict(coordconv=coordconv, activation=activation, model="stnet")
     for coordconv, activation in itertools.product(HALVES, choices("activation"))
 ]
-NEW += [dict(model="convnet", coordconv="classifier"), dict(model="convnet", width=1.13), dict(model="stnet", width=0.3)]
+NEW += [
+    dict(model="convnet", coordconv="classifier"),
+    dict(model="convnet", width=1.13),
+    dict(model="stnet", width=0.3),
+]
 
 
 @pytest.mark.parametrize("world", ["clean28", "translated42"])
@@ -371,8 +435,12 @@ def place(x):
 @pytest.mark.parametrize("coordconv", HALVES)
 @pytest.mark.parametrize("activation", choices("activation"))
 def test_the_net_computes_what_plain_operations_do_with_its_weights(activation, coordconv):
-    net = move_the_window(make(activation=activation, coordconv=coordconv, normalize="none", padding="zeros")).eval()
-    loc1, loc2, loc3, loc4, conv1, conv2, fc1, fc2 = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    net = move_the_window(
+        make(activation=activation, coordconv=coordconv, normalize="none", padding="zeros")
+    ).eval()
+    loc1, loc2, loc3, loc4, conv1, conv2, fc1, fc2 = [
+        m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    ]
     in_localization, in_classifier = HALVES[coordconv]
     x, _ = batch()
 
@@ -383,7 +451,9 @@ def test_the_net_computes_what_plain_operations_do_with_its_weights(activation, 
         return F.max_pool2d(F.conv2d(place(x) if with_place else x, layer.weight, layer.bias), 2)
 
     maps = act(conv(loc2, act(conv(loc1, x, in_localization)), in_localization))
-    theta = F.linear(F.relu(F.linear(maps.flatten(1), loc3.weight, loc3.bias)), loc4.weight, loc4.bias).view(-1, 2, 3)
+    theta = F.linear(
+        F.relu(F.linear(maps.flatten(1), loc3.weight, loc3.bias)), loc4.weight, loc4.bias
+    ).view(-1, 2, 3)
     torch.testing.assert_close(net.looks(x)[0], theta, atol=1e-5, rtol=1e-4)
     view = F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), align_corners=False)
     maps = F.relu(conv(conv2, F.relu(conv(conv1, view, in_classifier)), in_classifier))
@@ -394,7 +464,9 @@ def test_the_net_computes_what_plain_operations_do_with_its_weights(activation, 
 @pytest.mark.parametrize("coordconv", HALVES)
 @pytest.mark.parametrize("activation", choices("activation"))
 @pytest.mark.parametrize("world", choices("world"))
-def test_looks_are_identity_at_the_start_for_every_coordconv_and_activation(world, activation, coordconv):
+def test_looks_are_identity_at_the_start_for_every_coordconv_and_activation(
+    world, activation, coordconv
+):
     net = make(world, activation=activation, coordconv=coordconv)
     (theta,) = net.looks(batch(world)[0] * 100 - 50)
     assert torch.equal(theta, identity(6))
@@ -412,7 +484,47 @@ def test_the_localization_net_starts_alike_whatever_the_classifier_and_the_activ
 def test_channels_of_colour_stand_before_the_coordinates(coordconv):
     net = build(Experiment(coordconv=coordconv), spec(channels=3, classes=7))
     firsts = [
-        next(m for m in half.modules() if isinstance(m, nn.Conv2d)) for half in (net.transformer.localization, net.classifier)
+        next(m for m in half.modules() if isinstance(m, nn.Conv2d))
+        for half in (net.transformer.localization, net.classifier)
     ]
-    assert [conv.weight.shape[1] for conv in firsts] == [3 + 2 * there for there in HALVES[coordconv]]
+    assert [conv.weight.shape[1] for conv in firsts] == [
+        3 + 2 * there for there in HALVES[coordconv]
+    ]
     assert net(batch(channels=3)[0]).shape == (6, 7)
+
+
+# ---- any shape, any batch, any window ----
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_an_exported_net_takes_any_batch_size(model):
+    net, (x, _) = make("translated42", model=model).eval(), batch("translated42", 5)
+    batches = torch.export.Dim("batch", min=1, max=64)
+    free = torch.export.export(net, (x,), dynamic_shapes=({0: batches},)).module()
+    with torch.no_grad():
+        for count in (1, 3, 5):
+            torch.testing.assert_close(free(x[:count]), net(x[:count]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize(
+    "channels, size, output_size", [(1, (28, 40), (28, 40)), (3, (36, 52), (30, 24))]
+)
+def test_pictures_need_be_neither_square_nor_grey(model, channels, size, output_size):
+    made_for = spec(channels=channels, size=size, output_size=output_size, classes=4)
+    net = build(Experiment(model=model), made_for).eval()
+    x = torch.rand(3, channels, *size)
+    with torch.no_grad():
+        assert net(x).shape == (3, 4)
+        assert net.warped(x).shape == (3, channels, *output_size)
+    net.train().loss(x, torch.tensor([0, 1, 3])).backward()
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_net_says_what_its_classifier_sees_through_a_given_window(model):
+    net, (x, _) = make(model=model, padding="zeros").eval(), batch()
+    with torch.no_grad():
+        torch.testing.assert_close(net.warped(x, identity(len(x))), x, atol=1e-5, rtol=0)
+        half = affine(scale=0.5).expand(len(x), 2, 3)
+        torch.testing.assert_close(net.warped(x, half), warp(x, half), atol=1e-5, rtol=0)
+        assert net.logits_through(x, half).shape == (len(x), 10)

@@ -13,7 +13,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-ORDER = ["Predict", "By hand", "In code", "Experiment", "Watch", "The study", "Exercises", "Summary"]
+ORDER = [
+    "Predict",
+    "By hand",
+    "In code",
+    "Experiment",
+    "Watch",
+    "The study",
+    "Exercises",
+    "Summary",
+]
 SHORT = ["Predict", "By hand", "In code", "Exercises", "Summary"]  # chapter 00 trains nothing
 
 
@@ -41,7 +50,9 @@ def test_stored_form_is_a_clean_run(path):
     nbformat.validate(notebook)
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert "widgets" not in notebook.metadata and "version" not in notebook.metadata.get("language_info", {})
+    assert "widgets" not in notebook.metadata and "version" not in notebook.metadata.get(
+        "language_info", {}
+    )
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
     assert all(not cell.metadata for cell in notebook.cells)
     assert tool("notebooks").faults(notebook) == []
@@ -66,14 +77,30 @@ def test_stored_run_was_made_at_full_size_on_real_data(path):
 def test_anatomy(path):
     notebook = read(path)
     first, second = notebook.cells[0].source, notebook.cells[1].source
-    assert first.startswith(f"# {path.stem[:2]} · ") and "<!-- badge -->" in first and "](" in first and "?**" in first
-    assert second.startswith("**You will be able to**") and "**Time**" in second and "**Hardware**" in second
-    headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
+    assert (
+        first.startswith(f"# {path.stem[:2]} · ")
+        and "<!-- badge -->" in first
+        and "](" in first
+        and "?**" in first
+    )
+    assert (
+        second.startswith("**You will be able to**")
+        and "**Time**" in second
+        and "**Hardware**" in second
+    )
+    headings = re.findall(
+        r"^## (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M
+    )
     wanted = SHORT if path.stem.startswith("00") else ORDER
     assert [heading for heading in headings if heading in wanted] == wanted
-    assert "**Next:**" in notebook.cells[-1].source and "*What would change our mind" in notebook.cells[-1].source
+    assert (
+        "**Next:**" in notebook.cells[-1].source
+        and "*What would change our mind" in notebook.cells[-1].source
+    )
     goals = len(re.findall(r"^\d\. ", second, re.M))
-    assert goals == len(re.findall(r"^\d\. ", notebook.cells[-1].source, re.M)), "the summary answers goal by goal"
+    assert goals == len(re.findall(r"^\d\. ", notebook.cells[-1].source, re.M)), (
+        "the summary answers goal by goal"
+    )
     assert 3 <= goals <= 5
 
 
@@ -140,7 +167,9 @@ def test_course_makes_pages_that_ask_nothing_of_the_network(tmp_path, monkeypatc
     monkeypatch.setattr(tools, "CHAPTERS", tmp_path / "notebooks")
     monkeypatch.setattr(tools, "BUILD", tmp_path / "build")
     assert tools.course() == 0
-    page, index = ((tmp_path / "build" / name).read_text() for name in ("00_start.html", "index.html"))
+    page, index = (
+        (tmp_path / "build" / name).read_text() for name in ("00_start.html", "index.html")
+    )
     assert ">42\n" in page and 'href="01_next.html"' in page
     for asked in re.findall(r'(?:src|href)="([^"#]+)"', page + index):
         if asked != "01_next.html" and not asked.startswith("data:"):
@@ -178,7 +207,10 @@ def test_address_is_written_and_taken_away_again(tmp_path, monkeypatch):
 
 def test_source_that_a_chapter_prints_is_the_source_of_today():
     """A stored page must not show a function as it was before it was changed."""
-    rooms = [importlib.import_module(f"stn_utils{room}") for room in ("", ".layers", ".models", ".train", ".warp")]
+    rooms = [
+        importlib.import_module(f"stn_utils{room}")
+        for room in ("", ".layers", ".models", ".train", ".warp")
+    ]
     seen = 0
     for path in CHAPTERS:
         for cell in code_cells(read(path)):
@@ -187,7 +219,10 @@ def test_source_that_a_chapter_prints_is_the_source_of_today():
                 room = next((room for room in rooms if hasattr(room, first)), None)
                 if room is None:  # a name of the chapter's own
                     continue
-                assert inspect.getsource(operator.attrgetter(first + rest)(room)) in printed, (path.stem, first + rest)
+                assert inspect.getsource(operator.attrgetter(first + rest)(room)) in printed, (
+                    path.stem,
+                    first + rest,
+                )
                 seen += 1
     assert seen
 

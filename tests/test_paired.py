@@ -56,7 +56,9 @@ def test_the_first_line_is_the_difference_in_points_with_the_t_interval_of_scipy
     ours = [100 * (both + only_ours) / 80 for both, only_ours, _, _ in TABLES.values()]
     theirs = [100 * (both + only_theirs) / 80 for both, _, only_theirs, _ in TABLES.values()]
     low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-    wanted = f"stn minus cnn: {(low + high) / 2:+.2f} ± {(high - low) / 2:.2f} points, 3 paired seeds"
+    wanted = (
+        f"stn minus cnn: {(low + high) / 2:+.2f} ± {(high - low) / 2:.2f} points, 3 paired seeds"
+    )
     assert paired(filled, "stn", "cnn").splitlines()[0] == wanted
 
 
@@ -69,8 +71,12 @@ def test_then_a_line_a_seed_has_mcnemars_counts_and_exact_p(filled):
 
 
 def test_the_whole_text_by_hand(tiny):
-    fill(tiny, {1000: (6, 3, 0, 1), 1001: (5, 2, 1, 2)})  # 90 and 60 %, then 70 and 60 %: 30 and 10 points
-    half = 12.706 * math.sqrt(200) / math.sqrt(2)  # Student's t with 1 degree of freedom; a spread of root 200
+    fill(
+        tiny, {1000: (6, 3, 0, 1), 1001: (5, 2, 1, 2)}
+    )  # 90 and 60 %, then 70 and 60 %: 30 and 10 points
+    half = (
+        12.706 * math.sqrt(200) / math.sqrt(2)
+    )  # Student's t with 1 degree of freedom; a spread of root 200
     assert half == pytest.approx(127.06)
     assert paired(tiny, "stn", "cnn").splitlines() == [
         "stn minus cnn: +20.00 ± 127.06 points, 2 paired seeds",
@@ -83,9 +89,14 @@ def test_the_other_way_round_signs_and_counts_change_sides_and_p_does_not(filled
     there, back = (paired(filled, *rows).splitlines() for rows in (("stn", "cnn"), ("cnn", "stn")))
     number = re.compile(r"([-+]\d+\.\d+) ± (\d+\.\d+)")
     mean, half = number.search(there[0]).groups()
-    assert mean.startswith("+") and number.search(back[0]).groups() == (mean.replace("+", "-"), half)
+    assert mean.startswith("+") and number.search(back[0]).groups() == (
+        mean.replace("+", "-"),
+        half,
+    )
     swap = r"only cnn right \2, only stn right \1, p"
-    assert back[1:] == [re.sub(r"only stn right (\d+), only cnn right (\d+), p", swap, line) for line in there[1:]]
+    assert back[1:] == [
+        re.sub(r"only stn right (\d+), only cnn right (\d+), p", swap, line) for line in there[1:]
+    ]
 
 
 def test_seeds_are_paired_and_listed_in_order_whatever_the_order_of_the_lines(tiny, filled):
@@ -108,13 +119,19 @@ def test_one_seed_has_no_interval_and_yet_its_mcnemar(tiny):
 def test_a_p_too_small_to_print_is_said_to_be_below(tiny):
     fill(tiny, {1000: (0, 40, 0, 40)})
     assert exact_p(40, 0) < 1e-4
-    assert paired(tiny, "stn", "cnn").splitlines()[1].endswith("only stn right 40, only cnn right 0, p below 0.0001")
+    assert (
+        paired(tiny, "stn", "cnn")
+        .splitlines()[1]
+        .endswith("only stn right 40, only cnn right 0, p below 0.0001")
+    )
 
 
 def test_a_row_beside_itself_does_not_differ(filled):
     first, *rest = paired(filled, "stn", "stn").splitlines()
     assert first == "stn minus stn: +0.00 ± 0.00 points, 3 paired seeds"
-    assert [line.split("only", 1)[1] for line in rest] == [" stn right 0, only stn right 0, p 1.0000"] * 3
+    assert [line.split("only", 1)[1] for line in rest] == [
+        " stn right 0, only stn right 0, p 1.0000"
+    ] * 3
 
 
 def test_bits_that_fill_up_the_last_byte_are_nobodys_images(tiny):
@@ -136,7 +153,9 @@ def test_ten_thousand_images_are_all_counted(tiny):
 def test_rows_with_different_seeds_are_refused_and_the_lonely_seeds_named(filled):
     add(filled, "stn", 1004, [True] * 80)
     add(filled, "cnn", 1003, [True] * 80)
-    with pytest.raises(ValueError, match=r"paired comparison: seeds \[1003, 1004\] are on one side only"):
+    with pytest.raises(
+        ValueError, match=r"paired comparison: seeds \[1003, 1004\] are on one side only"
+    ):
         paired(filled, "stn", "cnn")
 
 
@@ -151,14 +170,20 @@ def test_a_record_that_is_not_the_plans_is_not_counted(filled):
 
 
 OTHER_IMAGES = {
-    "dataset": ({"dataset": "glyphs"}, {"dataset": "mnist"}, "dataset is 'glyphs' in a, 'mnist' in b."),
+    "dataset": (
+        {"dataset": "glyphs"},
+        {"dataset": "mnist"},
+        "dataset is 'glyphs' in a, 'mnist' in b.",
+    ),
     "world": ({"world": "rts42"}, {}, "world is 'rts42' in a, 'clean28' in b."),
     "replica": ({}, {"replica": True}, "replica is False in a, True in b."),
 }
 
 
 @pytest.mark.parametrize("ours, theirs, named", OTHER_IMAGES.values(), ids=OTHER_IMAGES)
-def test_rows_on_different_test_images_are_refused_by_field_and_both_values(tmp_path, ours, theirs, named):
+def test_rows_on_different_test_images_are_refused_by_field_and_both_values(
+    tmp_path, ours, theirs, named
+):
     study = studies.load("tiny", write_plan(tmp_path, rows={"a": ours, "b": theirs}, contrasts=[]))
     with pytest.raises(ValueError) as error:
         paired(study, "a", "b")
@@ -173,7 +198,7 @@ def test_rows_that_differ_in_all_but_their_images_are_a_pair(tmp_path):
     study = studies.load("tiny", write_plan(tmp_path, rows=rows, contrasts=[]))
     for row, right in zip(rows, answers(60, 12, 3, 5)):
         record = made_up(row, 1000, float(np.mean(right)))
-        record["experiment"] = study.rows[row].but(seed=1000).model_dump()
+        record["experiment"] = study.rows[row].replace(seed=1000).model_dump()
         record["result"]["correct"] = pack(right)
         append(study.path, record)
     assert paired(study, "a", "b").startswith("a minus b: +11.25 points")

@@ -1,4 +1,4 @@
-"""A study's plan: its faults are named before anything runs, its records are told from strangers."""
+"""A study's plan: its faults are named before anything runs, its records are told from mismatched."""
 
 import pytest
 from tiny_study import made_up, write_plan, write_records
@@ -68,7 +68,9 @@ FAULTS = {  # what to change in TEXT, the line to be named, and what must be sai
 
 
 @pytest.mark.parametrize("old, new, line, named", FAULTS.values(), ids=FAULTS)
-def test_a_fault_in_a_plan_is_named_with_file_line_and_what_would_be_right(tmp_path, old, new, line, named):
+def test_a_fault_in_a_plan_is_named_with_file_line_and_what_would_be_right(
+    tmp_path, old, new, line, named
+):
     assert TEXT.count(old) == 1
     path = tmp_path / "tiny.yaml"
     path.write_text(TEXT.replace(old, new))
@@ -83,8 +85,14 @@ WHOLE = {
     "a list": ("- stn\n- cnn\n", "expected fields and values, one a line, got ['stn', 'cnn']"),
     "no question": (TEXT.partition("\n")[2], "question: Field required"),
     "no rows": (TEXT.partition("rows:")[0], "rows: "),
-    "rows that are a list": (TEXT.partition("rows:")[0] + "rows:\n  - stn\n", "line 9: expected fields and values, one a line"),
-    "rows that are empty": (TEXT.partition("rows:")[0] + "rows:\n", "line 9: expected fields and values, one a line"),
+    "rows that are a list": (
+        TEXT.partition("rows:")[0] + "rows:\n  - stn\n",
+        "line 9: expected fields and values, one a line",
+    ),
+    "rows that are empty": (
+        TEXT.partition("rows:")[0] + "rows:\n",
+        "line 9: expected fields and values, one a line",
+    ),
 }
 
 
@@ -102,7 +110,7 @@ def test_the_text_that_the_faults_are_put_into_is_a_plan(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TEXT)
     plan = studies.load("tiny", tmp_path)
     usual = Experiment(dataset="glyphs", epochs=1)
-    assert plan.rows == {"stn": usual, "cnn": usual.but(model="convnet")}
+    assert plan.rows == {"stn": usual, "cnn": usual.replace(model="convnet")}
     assert plan.contrasts == [("stn", "cnn")]
 
 
@@ -118,17 +126,19 @@ def test_a_rows_own_fields_win_over_the_common_ones(tmp_path):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_the_shares_of_all_ranks_are_the_study_and_do_not_move_when_records_come(tiny, ranks):
-    shares = [tiny.missing(share=(rank, ranks)) for rank in range(ranks)]
+    shares = [tiny.missing(shard=(rank, ranks)) for rank in range(ranks)]
     assert sorted(pair for share in shares for pair in share) == sorted(tiny.missing())
     append(tiny.path, made_up("stn", 1000))
     for rank, share in enumerate(shares):
-        assert tiny.missing(share=(rank, ranks)) == [pair for pair in share if pair != ("stn", 1000)]
+        assert tiny.missing(shard=(rank, ranks)) == [
+            pair for pair in share if pair != ("stn", 1000)
+        ]
 
 
 @pytest.mark.parametrize("rank, ranks", [(4, 4), (-1, 2), (0, 0)])
 def test_a_rank_outside_its_ranks_is_refused_and_loses_no_run_in_silence(tiny, rank, ranks):
     with pytest.raises(ValueError, match=f"rank {rank} of {ranks}: ranks count from 0"):
-        tiny.missing(share=(rank, ranks))
+        tiny.missing(shard=(rank, ranks))
 
 
 def test_missing_goes_seed_by_seed_from_1000_and_leaves_out_what_is_done(tiny):
@@ -150,10 +160,16 @@ def test_a_row_may_have_seeds_of_its_own_more_or_fewer_than_the_plans(tmp_path):
 
 
 def test_a_merge_brings_fields_and_seeds_along_and_a_rows_own_win(tmp_path):
-    text = TEXT.replace("model: stnet", "model: stnet\n    seeds: 5").replace("  cnn:", "  cnn:\n    <<: *base\n    lr: 0.1")
+    text = TEXT.replace("model: stnet", "model: stnet\n    seeds: 5").replace(
+        "  cnn:", "  cnn:\n    <<: *base\n    lr: 0.1"
+    )
     (tmp_path / "tiny.yaml").write_text(text)
     plan = studies.load("tiny", tmp_path)
-    assert (plan.rows["cnn"].model, plan.rows["cnn"].lr, plan.own_seeds) == ("convnet", 0.1, {"stn": 5, "cnn": 5})
+    assert (plan.rows["cnn"].model, plan.rows["cnn"].lr, plan.own_seeds) == (
+        "convnet",
+        0.1,
+        {"stn": 5, "cnn": 5},
+    )
 
 
 # ---- records that are not the plan's ----
@@ -179,15 +195,17 @@ def test_a_record_whose_experiment_is_not_the_plans_is_named_and_left_out(tiny, 
 
 def test_a_record_of_a_row_that_left_the_plan_is_named_and_left_out(tiny):
     append(tiny.path, made_up("gone", 1000))
-    assert tiny.records() == [] and tiny.strangers() == ["gone, seed 1000: no such row in the plan"]
+    assert tiny.records() == [] and tiny.mismatched() == [
+        "gone, seed 1000: no such row in the plan"
+    ]
     assert table(tiny).endswith("not counted: gone, seed 1000: no such row in the plan")
 
 
 def test_a_record_from_before_a_field_was_known_is_the_plans(tiny):
     record = made_up("stn", 1000)
-    assert "clip" not in record["experiment"] and "clip" in Experiment.model_fields
+    assert "clip" not in record["experiment"] and "grad_clip" in Experiment.model_fields
     append(tiny.path, record)
-    assert tiny.records() == [record] and tiny.strangers() == []
+    assert tiny.records() == [record] and tiny.mismatched() == []
 
 
 def test_a_record_from_before_coordconv_was_known_is_the_plans_and_one_with_another_is_not(tiny):
@@ -195,8 +213,11 @@ def test_a_record_from_before_coordconv_was_known_is_the_plans_and_one_with_anot
     assert not {"coordconv", "activation", "width"} & old["experiment"].keys()
     append(tiny.path, old)
     other = made_up("stn", 1001)
-    append(tiny.path, {**other, "experiment": {**other["experiment"], "coordconv": "both", "width": 2.0}})
+    append(
+        tiny.path,
+        {**other, "experiment": {**other["experiment"], "coordconv": "both", "width": 2.0}},
+    )
     assert tiny.records() == [old]
-    (text,) = tiny.strangers()
+    (text,) = tiny.mismatched()
     assert "coordconv: 'both' in the record, 'none' in the plan" in text
     assert "width: 2.0 in the record, 1.0 in the plan" in text

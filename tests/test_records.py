@@ -1,5 +1,6 @@
 """A study's records: what a line holds, and that the shipped ones are those of their plans."""
 
+import dataclasses
 import json
 import math
 
@@ -11,31 +12,42 @@ from tiny_world import tiny_load
 
 from stn_utils import study as studies
 from stn_utils import train
-from stn_utils.diagnose import streak
+from stn_utils.diagnose import epochs_off_image
 from stn_utils.experiment import Experiment
 from stn_utils.models import build
 from stn_utils.run import Run
-from stn_utils.study import append, pack, run_missing, to_record, unpack
+from stn_utils.spec import ImageSpec
+from stn_utils.study import append, pack, right, run_missing, to_record, unpack
 
-SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1], std=[0.3])
+SPEC = ImageSpec(1, (28, 28), (28, 28), 10, [0.0], [0.1], [0.3])
 TEST_LABELS = torch.tensor([0, 1, 2, 2])
 
 
 def finished(seconds, calibration_error=0.0625):
     """A Run as if it had been trained and tested on four images, the last of them wrong."""
-    experiment, test_confusion = Experiment(dataset="glyphs"), torch.zeros(10, 10, dtype=torch.int64)
+    experiment, test_confusion = (
+        Experiment(dataset="glyphs"),
+        torch.zeros(10, 10, dtype=torch.int64),
+    )
     test_confusion[0, 0] = test_confusion[1, 1] = test_confusion[2, 2] = test_confusion[2, 7] = 1
     predictions = torch.tensor([0, 1, 2, 7], dtype=torch.uint8)
-    test = {"top1": 0.75, "loss": 0.5, "calibration_error": calibration_error, "predictions": predictions}
+    test = {
+        "top1": 0.75,
+        "loss": 0.5,
+        "calibration_error": calibration_error,
+        "predictions": predictions,
+    }
     epochs = list(range(1, len(seconds) + 1))
-    history = {"epoch": epochs, "val_top1": [0.5] * len(seconds), "seconds": seconds} if seconds else {}
+    history = (
+        {"epoch": epochs, "val_top1": [0.5] * len(seconds), "seconds": seconds} if seconds else {}
+    )
     weights = build(experiment, SPEC).state_dict()
     test["confusion"] = test_confusion
     return Run(experiment, "glyphs, clean28", SPEC, {}, history, weights=weights, test=test)
 
 
 def result_of(tiny, run):
-    return strict(json.dumps(to_record(tiny, "stn", run, TEST_LABELS)))["result"]
+    return strict(json.dumps(to_record(tiny.name, "stn", run, TEST_LABELS)))["result"]
 
 
 def test_a_record_holds_the_calibration_error_and_every_count_of_the_confusion_matrix(tiny):
@@ -43,7 +55,7 @@ def test_a_record_holds_the_calibration_error_and_every_count_of_the_confusion_m
     assert result["calibration_error"] == 0.0625
     counts = np.array(result["confusion"])
     assert counts.shape == (10, 10) and counts.sum() == len(TEST_LABELS)
-    assert counts.trace() / counts.sum() == result["test_top1"] == unpack(result["correct"])[:4].mean()
+    assert counts.trace() / counts.sum() == result["test_top1"] == right({"result": result}).mean()
     assert {(true, answer): n for (true, answer), n in np.ndenumerate(counts) if n} == {
         (0, 0): 1,
         (1, 1): 1,
@@ -56,7 +68,9 @@ def test_the_calibration_error_of_a_run_that_diverged_is_null(tiny):
     assert result_of(tiny, finished([1.0], float("nan")))["calibration_error"] is None
 
 
-def test_a_record_holds_the_top_1_of_an_oracle_where_the_test_has_one_and_nothing_of_it_elsewhere(tiny):
+def test_a_record_holds_the_top_1_of_an_oracle_where_the_test_has_one_and_nothing_of_it_elsewhere(
+    tiny,
+):
     run = finished([1.0])
     assert "oracle_top1" not in result_of(tiny, run)
     run.test["oracle_top1"] = 1 / 3
@@ -66,7 +80,7 @@ def test_a_record_holds_the_top_1_of_an_oracle_where_the_test_has_one_and_nothin
 def test_a_record_holds_what_a_policy_preferred_epoch_by_epoch(tiny):
     run = finished([1.0, 2.0])
     run.history |= {"entropy": [2.1972245773, 1.5], "move_0": [1.0, 0.25], "move_1": [0.0, 0.75]}
-    history = strict(json.dumps(to_record(tiny, "stn", run, TEST_LABELS)))["history"]
+    history = strict(json.dumps(to_record(tiny.name, "stn", run, TEST_LABELS)))["history"]
     assert {name: history[name] for name in ("entropy", "move_0", "move_1")} == {
         "entropy": [2.197225, 1.5], "move_0": [1.0, 0.25], "move_1": [0.0, 0.75],
     }  # fmt: skip
@@ -74,9 +88,17 @@ def test_a_record_holds_what_a_policy_preferred_epoch_by_epoch(tiny):
 
 @pytest.mark.parametrize(
     "seconds, usual, total",
-    [([2.0], 2.0, 2.0), ([3.0, 1.0, 1000.0], 3.0, 1004.0), ([1.0, 2.0], 1.5, 3.0), ([0.1234567], 0.123, 0.1), ([], None, 0)],
+    [
+        ([2.0], 2.0, 2.0),
+        ([3.0, 1.0, 1000.0], 3.0, 1004.0),
+        ([1.0, 2.0], 1.5, 3.0),
+        ([0.1234567], 0.123, 0.1),
+        ([], None, 0),
+    ],
 )
-def test_seconds_per_epoch_is_the_middle_epochs_so_a_pause_does_not_move_it(tiny, seconds, usual, total):
+def test_seconds_per_epoch_is_the_middle_epochs_so_a_pause_does_not_move_it(
+    tiny, seconds, usual, total
+):
     result = result_of(tiny, finished(seconds))
     assert (result["seconds_per_epoch"], result["seconds"]) == (usual, total)
 
@@ -85,7 +107,7 @@ def test_seconds_per_epoch_is_the_middle_epochs_so_a_pause_does_not_move_it(tiny
 def test_unpack_without_a_count_gives_every_image_and_at_most_seven_false_ones_behind_them(count):
     flags = np.random.default_rng(count).random(count) < 0.7
     flags[-1] = True
-    found = unpack(pack(flags))
+    found = unpack(pack(flags), None)
     assert found.dtype == bool and len(found) == 8 * math.ceil(count / 8)
     assert (found[:count] == flags).all() and not found[count:].any()
     assert (unpack(pack(flags), count) == flags).all()
@@ -97,7 +119,9 @@ def test_unpack_without_a_count_gives_every_image_and_at_most_seven_false_ones_b
 def test_a_broken_line_in_the_middle_is_named(tiny):
     append(tiny.path, made_up("stn", 1000))
     with open(tiny.path, "a") as file:
-        file.write('{"row": "stn", "se' + "{}\n")  # as `cat` leaves it behind a file that was cut short
+        file.write(
+            '{"row": "stn", "se' + "{}\n"
+        )  # as `cat` leaves it behind a file that was cut short
     with pytest.raises(ValueError, match=r"tiny\.jsonl, line 2: not a record"):
         tiny.records()
 
@@ -124,7 +148,7 @@ def test_a_run_that_stands_in_two_files_put_together_counts_once(tiny):
 def test_a_record_is_one_line_of_strict_json_even_of_a_run_that_diverged(tiny, tiny_data):
     run = train.fit(tiny.rows["stn"], "cpu", quiet=True)
     run.history["val_loss"], run.test["loss"] = [float("nan")], float("inf")
-    append(tiny.path, to_record(tiny, "stn", run, tiny_load().test.labels))
+    append(tiny.path, to_record(tiny.name, "stn", run, tiny_load().test.labels))
     lines = tiny.path.read_text().splitlines()
     record = strict(lines[0])
     assert len(lines) == 1
@@ -162,21 +186,51 @@ def test_a_record_says_whether_and_when_its_run_collapsed(tiny, tiny_data, capsy
     run = train.fit(tiny.rows["stn"], "cpu", quiet=True)
     for outside, epoch in ((0.2, None), (1.0, 1), (float("nan"), 1)):
         run.history["outside"], run.history["val_top1"] = [outside], [0.1]
-        record = to_record(tiny, "stn", run, tiny_load().test.labels)
+        record = to_record(tiny.name, "stn", run, tiny_load().test.labels)
         result = record["result"]
         assert (result["collapsed"], result["collapse_epoch"]) == (epoch is not None, epoch)
         assert studies.collapse(strict(json.dumps(record))) == epoch
 
 
 def test_a_record_tells_what_the_run_holds(tiny, tiny_data):
-    run = train.fit(tiny.rows["stn"].but(seed=7), "cpu", quiet=True)
+    run = train.fit(tiny.rows["stn"].replace(seed=7), "cpu", quiet=True)
     labels = tiny_load().test.labels
-    record = to_record(tiny, "stn", run, labels)
-    right = (run.test["predictions"] == labels).numpy()
-    assert (unpack(record["result"]["correct"], len(labels)) == right).all()
-    assert record["result"]["test_top1"] == pytest.approx(right.mean(), abs=1e-6)
+    record = to_record(tiny.name, "stn", run, labels)
+    correct = (run.test["predictions"] == labels).numpy()
+    assert (unpack(record["result"]["correct"], len(labels)) == correct).all()
+    assert record["result"]["test_top1"] == pytest.approx(correct.mean(), abs=1e-6)
     assert record["result"]["parameters"] == sum(p.numel() for p in run.model().parameters())
-    assert (record["row"], record["seed"], record["experiment"]) == ("stn", 7, run.experiment.model_dump())
+    assert (record["row"], record["seed"], record["experiment"]) == (
+        "stn",
+        7,
+        run.experiment.model_dump(by_alias=True),
+    )
+    assert (record["result"]["images"], record["result"]["classes"]) == (len(labels), 10)
+    assert {"view", "clip", "give_up", "fresh"} <= record["experiment"].keys()  # as ever
+
+
+@pytest.mark.parametrize("count", [60, 64, 10_000])
+def test_every_image_of_a_record_counts_and_no_more(count):
+    """Eight bits a byte: up to seven more would count as wrong."""
+    flags = np.random.default_rng(count).random(count) < 0.9
+    result = {"correct": pack(flags)}
+    for known in ({"images": count}, {"confusion": [[count - 3, 1], [2, 0]]}):
+        assert (right({"result": {**result, **known}}) == flags).all()
+    if count % 8 == 0:  # the oldest say no count
+        assert (right({"result": result}) == flags).all()
+
+
+def test_a_record_of_many_classes_keeps_its_own_collapse(tiny):
+    """15 % of 200 classes is far from chance, of ten it would be collapsed."""
+    run = finished([1.0])
+    spec = run.spec._replace(classes=200)
+    history = {"epoch": [1], "outside": [1.0], "contrast": [1.0], "val_top1": [0.15]}
+    weights = build(run.experiment, spec).state_dict()
+    run = dataclasses.replace(run, spec=spec, history=history, weights=weights)
+    record = strict(json.dumps(to_record(tiny.name, "stn", run, TEST_LABELS)))
+    assert run.collapse_epoch is None and studies.collapse(record) is None
+    old = {**record, "result": {}}
+    assert studies.collapse(old) == 1  # records that do not say are of ten classes
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 1000])
@@ -210,13 +264,19 @@ def test_shipped_records_are_those_of_the_plan_and_count_their_right_answers(nam
     records = plan.records()
     pairs = [(record["row"], record["seed"]) for record in plan.lines()]
     assert len(pairs) == len(set(pairs)), "a run stands there twice"
-    assert plan.strangers() == []
+    assert plan.mismatched() == []
     for record in records:
-        assert FIELDS <= record.keys() and HISTORY <= record["history"].keys() and RESULT <= record["result"].keys()
+        assert (
+            FIELDS <= record.keys()
+            and HISTORY <= record["history"].keys()
+            and RESULT <= record["result"].keys()
+        )
         assert record["study"] == name and record["seed"] >= plan.first_seed
-        assert Experiment(**record["experiment"]) == plan.rows[record["row"]].but(seed=record["seed"])
+        assert Experiment(**record["experiment"]) == plan.rows[record["row"]].replace(
+            seed=record["seed"]
+        )
         (epochs,) = {len(values) for values in record["history"].values()}
-        gave_up = streak(record["history"]) == record["experiment"].get("give_up")
+        gave_up = epochs_off_image(record["history"]) == record["experiment"].get("give_up")
         assert epochs == record["experiment"]["epochs"] or gave_up
         if "collapse_epoch" in record["result"]:
             assert record["result"]["collapse_epoch"] == studies.collapse(record)

@@ -5,7 +5,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_policy import CONTROLS, SIDE, SPEC, THREE, batch, made, net_of, noise, opinionated, product
+from tiny_policy import (
+    CONTROLS,
+    SIDE,
+    SPEC,
+    THREE,
+    batch,
+    made,
+    net_of,
+    noise,
+    opinionated,
+    product,
+)
 from torch import nn
 
 from stn_utils.actions import ACTIONS, STAY, matrices
@@ -22,7 +33,10 @@ def test_the_gradient_of_the_loss_reaches_every_weight_of_policy_and_classifier(
     net.loss(*batch(16)).backward()
     dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead
-    assert {name.split(".")[0] for name, _ in net.named_parameters()} == {"transformer", "classifier"}
+    assert {name.split(".")[0] for name, _ in net.named_parameters()} == {
+        "transformer",
+        "classifier",
+    }
 
 
 @pytest.mark.parametrize("kind", CONTROLS)
@@ -36,14 +50,16 @@ def test_the_loss_of_a_control_is_the_plain_cross_entropy_and_it_has_no_policy(k
         torch.manual_seed(7)
         assert torch.equal(loss, F.cross_entropy(net(x), y))
     built = build(Experiment(model="reinforced", policy=kind), SPEC)
-    assert not list(built.transformer.parameters()) and built.notes(x) == {}
+    assert not list(built.transformer.parameters()) and built.trace(x).metrics == {}
 
 
 def test_the_controls_start_with_the_same_classifier():
     nets = []
     for kind in CONTROLS:
         torch.manual_seed(0)
-        nets.append(build(Experiment(model="reinforced", policy=kind), SPEC).classifier.state_dict())
+        nets.append(
+            build(Experiment(model="reinforced", policy=kind), SPEC).classifier.state_dict()
+        )
     assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
 
 
@@ -56,7 +72,11 @@ def spied(monkeypatch, net, x, y):
         return returns(rewards, gamma)
 
     def keep_advantages(logits, chosen, advantages):
-        found.update(advantages=advantages, chosen=torch.stack(list(chosen)), logits=torch.stack(list(logits)))
+        found.update(
+            advantages=advantages,
+            chosen=torch.stack(list(chosen)),
+            logits=torch.stack(list(logits)),
+        )
         return policy_loss(logits, chosen, advantages)
 
     with monkeypatch.context() as patch:
@@ -74,9 +94,9 @@ def losses_by_hand(net, views, y):
 
 
 def test_the_loss_is_the_classifiers_and_the_policys_and_the_critics_by_hand(monkeypatch):
-    net, (x, y) = net_of(opinionated(made(steps=3)), gamma=0.9, entropy=0.3).eval(), batch(8)
+    net, (x, y) = net_of(opinionated(made(steps=3)), gamma=0.9, entropy_bonus=0.3).eval(), batch(8)
     found = spied(monkeypatch, net, x, y)
-    _, views, logits, values, chosen = net.transformer.episode(x)
+    _, views, logits, values, chosen = net.transformer.rollout(x)
     losses, values = losses_by_hand(net, views, y), torch.stack(values)
     rewards = (losses[:-1] - losses[1:]).clamp(-2, 2)
     torch.testing.assert_close(found["rewards"], rewards, atol=1e-5, rtol=0)
@@ -86,7 +106,12 @@ def test_the_loss_is_the_classifiers_and_the_policys_and_the_critics_by_hand(mon
     chances = torch.stack(logits).log_softmax(dim=2)
     taken = torch.stack([chances[t, torch.arange(8), chosen[t]] for t in range(3)])
     undecided = -(chances.exp() * chances).sum(dim=2).mean()
-    wanted = losses[-1].mean() - (taken * advantages).mean() - 0.3 * undecided + 0.5 * (values - goal).square().mean()
+    wanted = (
+        losses[-1].mean()
+        - (taken * advantages).mean()
+        - 0.3 * undecided
+        + 0.5 * (values - goal).square().mean()
+    )
     torch.testing.assert_close(found["loss"], wanted, atol=1e-4, rtol=1e-4)
     assert undecided > 0.1 and rewards.abs().max() > 0.01
 
@@ -94,7 +119,7 @@ def test_the_loss_is_the_classifiers_and_the_policys_and_the_critics_by_hand(mon
 def test_the_sum_of_an_images_rewards_is_what_its_loss_has_lost_unless_cut(monkeypatch):
     net, (x, y) = net_of(opinionated(made(steps=4))).eval(), batch(8)
     rewards = spied(monkeypatch, net, x, y)["rewards"]
-    _, views, *_ = net.transformer.episode(x)
+    _, views, *_ = net.transformer.rollout(x)
     losses = losses_by_hand(net, views, y)
     torch.testing.assert_close(rewards.sum(dim=0), losses[0] - losses[-1], atol=1e-5, rtol=0)
 
@@ -120,16 +145,22 @@ def test_rewards_and_advantages_go_with_their_images_when_the_batch_is_permuted(
 
 @pytest.mark.parametrize("gamma", [0.0, 0.98, 1.0])
 def test_gamma_reaches_the_returns(monkeypatch, gamma):
-    net = build(Experiment(model="reinforced", gamma=gamma, entropy=0.7, classifier="fcn"), SPEC).eval()
+    net = build(
+        Experiment(model="reinforced", gamma=gamma, entropy=0.7, classifier="fcn"), SPEC
+    ).eval()
     assert spied(monkeypatch, net, *batch(4, 28))["gamma"] == gamma
-    assert net.entropy == 0.7
+    assert net.entropy_bonus == 0.7
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_rewards_are_given_without_dropout_or_gradient_and_the_classifiers_mode_is_as_before(training):
+def test_rewards_are_given_without_dropout_or_gradient_and_the_classifiers_mode_is_as_before(
+    training,
+):
     net, (x, y) = net_of(opinionated(made(steps=3))).train(training), batch()
     calls = []
-    net.classifier[1].register_forward_pre_hook(lambda dropout, _: calls.append((dropout.training, torch.is_grad_enabled())))
+    net.classifier[1].register_forward_pre_hook(
+        lambda dropout, _: calls.append((dropout.training, torch.is_grad_enabled()))
+    )
     net.loss(x, y)
     assert sorted(calls, key=lambda call: call[1]) == [(False, False)] * 4 + [(training, True)]
     assert [module.training for module in net.modules()] == [training] * len(list(net.modules()))
@@ -154,20 +185,27 @@ def test_the_policy_does_not_learn_through_the_sampler_nor_the_classifier_from_r
 
 
 @pytest.mark.parametrize("steps, count", [(1, 1), (1, 2), (3, 1), (2, 5)])
-def test_the_loss_is_finite_for_any_number_of_moves_and_images_even_the_last_image_of_an_epoch(steps, count):
+def test_the_loss_is_finite_for_any_number_of_moves_and_images_even_the_last_image_of_an_epoch(
+    steps, count
+):
     net = net_of(made(steps=steps)).train()
     loss = net.loss(*batch(count))
     loss.backward()
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in net.parameters())
 
 
-@pytest.mark.parametrize("alike", ["black pictures", "one picture", "a classifier of zeros", "a critic of zeros too"])
+@pytest.mark.parametrize(
+    "alike", ["black pictures", "one picture", "a classifier of zeros", "a critic of zeros too"]
+)
 def test_the_loss_is_finite_where_every_move_is_worth_the_same(alike):
     net, (x, y) = net_of(made(steps=2)).train(), batch(4)
     if "zeros" in alike:
         nn.init.zeros_(net.classifier[2].weight)
     if "critic" in alike:
-        nn.init.zeros_(net.transformer.policy.value.weight), nn.init.zeros_(net.transformer.policy.value.bias)
+        (
+            nn.init.zeros_(net.transformer.policy.value.weight),
+            nn.init.zeros_(net.transformer.policy.value.bias),
+        )
     x = {"black pictures": 0 * x, "one picture": x[:1].expand(4, 1, SIDE, SIDE)}.get(alike, x)
     loss = net.loss(x, y)
     loss.backward()
@@ -228,28 +266,31 @@ def test_an_oracle_needs_no_policy():
     assert F.cross_entropy(net.oracle(x, y), y) < F.cross_entropy(net(x), y)
 
 
-# ---- notes ----
+# ---- metrics ----
 
 
 @pytest.mark.parametrize("actions", ACTIONS)
-def test_notes_are_the_entropy_and_a_share_of_every_move_that_sum_to_1(actions):
+def test_its_metrics_are_the_entropy_and_a_share_of_every_move_that_sum_to_1(actions):
     count = len(ACTIONS[actions])
     net = net_of(opinionated(made(actions=actions, steps=2))).eval()
-    notes = net.notes(batch(20)[0])
-    assert all(torch.is_tensor(value) and value.ndim == 0 for value in notes.values())
-    notes = {name: value.item() for name, value in notes.items()}
+    metrics = net.trace(batch(20)[0]).metrics
+    assert all(value.shape == (20,) for value in metrics.values())
+    notes = {name: value.mean().item() for name, value in metrics.items()}
     assert list(notes) == ["entropy", *(f"move_{number}" for number in range(count))]
     shares = [notes[f"move_{number}"] for number in range(count)]
     assert sum(shares) == pytest.approx(1) and min(shares) >= 0
     assert 0 < notes["entropy"] < math.log(count)
-    chosen = torch.stack(net.transformer.episode(batch(20)[0])[4])
-    assert shares == pytest.approx([(chosen == number).float().mean().item() for number in range(count)])
+    chosen = torch.stack(net.transformer.rollout(batch(20)[0])[4])
+    assert shares == pytest.approx(
+        [(chosen == number).float().mean().item() for number in range(count)]
+    )
     assert chosen.unique().numel() > 1
 
 
-def test_the_notes_of_a_new_policy_say_that_it_is_undecided():
-    notes = net_of(made()).eval().notes(batch()[0])
-    assert notes["entropy"].item() == pytest.approx(math.log(9)) and notes["move_0"] == 1
+def test_the_metrics_of_a_new_policy_say_that_it_is_undecided():
+    metrics = net_of(made()).eval().trace(batch()[0]).metrics
+    assert metrics["entropy"].tolist() == pytest.approx([math.log(9)] * 6)
+    assert metrics["move_0"].tolist() == [1] * 6
 
 
 # ---- it learns ----
@@ -268,14 +309,14 @@ def test_a_policy_learns_the_one_move_that_lowers_the_loss(label, wanted):
     """The pictures are brighter to the right: class 1 wants the window there, class 0 to the left."""
     x = torch.linspace(-1, 1, SIDE).expand(24, 1, SIDE, SIDE) + 0.1 * noise(24, 1, SIDE, SIDE)
     y = torch.full((24,), label)
-    net = net_of(made(actions=THREE, steps=2, padding="border"), Bright(), entropy=0.01)
+    net = net_of(made(actions=THREE, steps=2, padding="border"), Bright(), entropy_bonus=0.01)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     before = F.cross_entropy(net.eval()(x), y)
     for _ in range(30):
         optimizer.zero_grad()
         net.train().loss(x, y).backward()
         optimizer.step()
-    _, _, logits, _, chosen = net.eval().transformer.episode(x)
+    _, _, logits, _, chosen = net.eval().transformer.rollout(x)
     assert torch.stack(chosen).unique().tolist() == [wanted]
     assert torch.stack(logits).softmax(dim=2)[..., wanted].min() > 0.8
     assert F.cross_entropy(net(x), y) < 0.5 * before

@@ -12,8 +12,9 @@ from tiny_run import full_disk
 
 from stn_utils.experiment import Experiment
 from stn_utils.run import Run, provenance
+from stn_utils.spec import ImageSpec
 
-SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1], std=[0.3])
+SPEC = ImageSpec(1, (28, 28), (28, 28), 10, background=[0.0], mean=[0.1], std=[0.3])
 
 
 def made_up(epochs=2, test=None):
@@ -23,9 +24,15 @@ def made_up(epochs=2, test=None):
         spec=SPEC,
         provenance={"torch": "2", "threads": 1, "commit": None},
         history={"epoch": list(range(1, epochs + 1)), "val_top1": [0.5] * epochs},
-        probe={"thetas": torch.rand(epochs + 1, 4, 2, 3), "images": torch.zeros(4, 1, 28, 28, dtype=torch.uint8)},
+        probe={
+            "parameters": torch.rand(epochs + 1, 4, 6),
+            "images": torch.zeros(4, 1, 28, 28, dtype=torch.uint8),
+        },
         weights={"w": torch.full((3, 3), float(epochs)), "n": torch.tensor(7)},
-        optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        optimizer={
+            "state": {0: {"step": torch.tensor(3.0)}},
+            "param_groups": [{"lr": 0.1, "params": [0]}],
+        },
         test=test,
     )
 
@@ -38,7 +45,9 @@ def equal(ours, theirs):
     return type(ours) is type(theirs) and ours == theirs
 
 
-@pytest.mark.parametrize("test", [None, {"top1": 0.5, "predictions": torch.arange(9, dtype=torch.uint8)}])
+@pytest.mark.parametrize(
+    "test", [None, {"top1": 0.5, "predictions": torch.arange(9, dtype=torch.uint8)}]
+)
 def test_what_is_saved_comes_back_field_by_field(tmp_path, test):
     run = made_up(test=test)
     run.save(tmp_path / "runs" / "one")
@@ -98,7 +107,9 @@ def test_two_damaged_files_are_an_error_that_names_both(saved_twice):
         Run.load(saved_twice)
 
 
-@pytest.mark.parametrize("leftover", [(), ("run.pt.7.part", "previous.pt.7.part")], ids=["empty", "only .part files"])
+@pytest.mark.parametrize(
+    "leftover", [(), ("run.pt.7.part", "previous.pt.7.part")], ids=["empty", "only .part files"]
+)
 def test_a_folder_without_a_run_says_so(tmp_path, leftover):
     for name in leftover:
         (tmp_path / name).write_bytes(b"half a Run")
@@ -107,7 +118,12 @@ def test_a_folder_without_a_run_says_so(tmp_path, leftover):
 
 
 def test_a_disk_that_is_full_is_said_costs_no_saved_run_and_leaves_no_rest(saved_twice):
-    with full_disk(), pytest.raises(OSError, match=rf"^{re.escape(str(saved_twice))}: the Run could not be saved: "):
+    with (
+        full_disk(),
+        pytest.raises(
+            OSError, match=rf"^{re.escape(str(saved_twice))}: the Run could not be saved: "
+        ),
+    ):
         made_up(3).save(saved_twice)
     assert Run.load(saved_twice).epochs == 2
     assert sorted(path.name for path in saved_twice.iterdir()) == ["previous.pt", "run.pt"]
@@ -117,16 +133,27 @@ def test_provenance_tells_the_commit_and_whether_the_module_was_changed_since(mo
     said = {"rev-parse": "abc1234\n", "status": " M stn_utils/warp.py\n"}
 
     def git(command, **_):
-        return subprocess.CompletedProcess(command, 0, next(text for word, text in said.items() if word in command))
+        return subprocess.CompletedProcess(
+            command, 0, next(text for word, text in said.items() if word in command)
+        )
 
     monkeypatch.setattr(subprocess, "run", git)
     told = provenance(torch.device("cpu"), "glyphs, drawn here")
-    assert (told["commit"], told["changed"], told["data"], told["device"]) == ("abc1234", True, "glyphs, drawn here", "cpu")
+    assert (told["commit"], told["changed"], told["data"], told["device"]) == (
+        "abc1234",
+        True,
+        "glyphs, drawn here",
+        "cpu",
+    )
     said["status"] = ""
     assert provenance(torch.device("cpu"), "")["changed"] is False
 
 
-@pytest.mark.parametrize("fault", [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 10)], ids=["absent", "slow"])
+@pytest.mark.parametrize(
+    "fault",
+    [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 10)],
+    ids=["absent", "slow"],
+)
 def test_provenance_without_git_has_no_commit(monkeypatch, fault):
     def git(*_, **__):
         raise fault
@@ -142,13 +169,14 @@ import os, signal, sys, warnings
 import torch
 from stn_utils.experiment import Experiment
 from stn_utils.run import Run
+from stn_utils.spec import ImageSpec
 
-folder = sys.argv[1]
+folder, spec = sys.argv[1], ImageSpec(1, (28, 28), (28, 28), 10, [0.0], [0.1], [0.3])
 torch.set_num_threads(1)
 warnings.simplefilter("error")
 
 def numbered(number):
-    return Run(Experiment(), "t", {}, {}, weights={"w": torch.full((200_000,), float(number))}, test={"n": number})
+    return Run(Experiment(), "t", spec, {}, weights={"w": torch.full((200_000,), float(number))}, test={"n": number})
 
 def killed_at(moment):
     calls = iter(range(moment + 1))

@@ -21,7 +21,9 @@ from stn_utils.study import append, run_missing, runner, to_record
 def test_run_missing_makes_every_record_once(tiny, tiny_data, monkeypatch, capsys):
     run_missing(tiny, device="cpu")
     content = tiny.path.read_bytes()
-    assert [(record["row"], record["seed"]) for record in map(strict, content.decode().splitlines())] == PAIRS
+    assert [
+        (record["row"], record["seed"]) for record in map(strict, content.decode().splitlines())
+    ] == PAIRS
     monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("fitted again"))
     run_missing(tiny, device="cpu")
     assert tiny.path.read_bytes() == content
@@ -77,11 +79,15 @@ def test_what_is_done_leaves_no_run_behind(tiny, tiny_data):
 def other_study(tmp_path, **rows):
     """A second study beside the tiny one, made with `write_plan`'s common part."""
     (tmp_path / "other").mkdir()
-    (write_plan(tmp_path / "other", rows=rows, contrasts=[]) / "tiny.yaml").rename(tmp_path / "other.yaml")
+    (write_plan(tmp_path / "other", rows=rows, contrasts=[]) / "tiny.yaml").rename(
+        tmp_path / "other.yaml"
+    )
     return studies.load("other", tmp_path)
 
 
-def test_what_another_study_has_run_is_copied_and_not_run_again(tiny, tiny_data, tmp_path, monkeypatch, capsys):
+def test_what_another_study_has_run_is_copied_and_not_run_again(
+    tiny, tiny_data, tmp_path, monkeypatch, capsys
+):
     other = other_study(tmp_path, plain={"model": "convnet"}, slow={"model": "stnet", "lr": 1e-4})
     run_missing(other, device="cpu")
     fitted = []
@@ -95,7 +101,10 @@ def test_what_another_study_has_run_is_copied_and_not_run_again(tiny, tiny_data,
     assert fitted == [("stnet", 1000), ("stnet", 1001)], "another rate is another Experiment"
     theirs = {record["seed"]: record for record in other.records() if record["row"] == "plain"}
     ours = {record["seed"]: record for record in tiny.records() if record["row"] == "cnn"}
-    assert ours == {seed: {**record, "study": "tiny", "row": "cnn"} for seed, record in theirs.items()} and len(ours) == 2
+    assert (
+        ours == {seed: {**record, "study": "tiny", "row": "cnn"} for seed, record in theirs.items()}
+        and len(ours) == 2
+    )
     assert "cnn  seed 1001  is plain of the study other" in capsys.readouterr().out
 
 
@@ -121,21 +130,29 @@ def counted(monkeypatch):
 
 
 def test_a_run_that_was_stopped_goes_on_after_its_last_whole_epoch(tiny, tiny_data, counted):
-    experiment = tiny.rows["stn"].but(seed=1000)
-    study = tiny.model_copy(update={"rows": {"stn": tiny.rows["stn"].but(epochs=3)}})
-    train.fit(experiment.but(epochs=2), "cpu", study.unfinished / "stn-1000", quiet=True)
+    experiment = tiny.rows["stn"].replace(seed=1000)
+    study = tiny.model_copy(update={"rows": {"stn": tiny.rows["stn"].replace(epochs=3)}})
+    train.fit(experiment.replace(epochs=2), "cpu", study.unfinished / "stn-1000", quiet=True)
     run_missing(study, seeds=1, device="cpu")
     assert len(counted) == len(set(counted)) == 3
     (record,) = study.records()
-    whole = to_record(study, "stn", train.fit(experiment.but(epochs=3), "cpu", quiet=True), tiny_load().test.labels)
-    assert record["history"] == whole["history"] and record["result"]["correct"] == whole["result"]["correct"]
+    whole = to_record(
+        study,
+        "stn",
+        train.fit(experiment.replace(epochs=3), "cpu", quiet=True),
+        tiny_load().test.labels,
+    )
+    assert (
+        record["history"] == whole["history"]
+        and record["result"]["correct"] == whole["result"]["correct"]
+    )
 
 
 @pytest.mark.parametrize("left", ["of another plan", "too long", "damaged"])
 def test_an_unfinished_run_that_is_of_no_use_is_begun_anew(tiny, tiny_data, counted, left):
     folder = tiny.unfinished / "stn-1000"
     changes = {"of another plan": {"lr": 0.5}, "too long": {"epochs": 2}, "damaged": {}}[left]
-    train.fit(tiny.rows["stn"].but(seed=1000, **changes), "cpu", folder, quiet=True)
+    train.fit(tiny.rows["stn"].replace(seed=1000, **changes), "cpu", folder, quiet=True)
     if left == "damaged":
         for path in folder.iterdir():
             path.write_bytes(b"no Run")
@@ -145,12 +162,27 @@ def test_an_unfinished_run_that_is_of_no_use_is_begun_anew(tiny, tiny_data, coun
     assert [record["experiment"]["lr"] for record in tiny.records()] == [tiny.rows["stn"].lr]
 
 
-def test_a_run_that_collapsed_is_recorded_as_such_and_the_study_goes_on(tmp_path, tiny_data, capsys):
-    rows = {"thrown": {"optimizer": "sgd", "lr": 0.1, "loc_lr_ratio": 1000.0, "give_up": 1, "epochs": 3}, "stn": {}}
+def test_a_run_that_collapsed_is_recorded_as_such_and_the_study_goes_on(
+    tmp_path, tiny_data, capsys
+):
+    rows = {
+        "thrown": {
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "loc_lr_ratio": 1000.0,
+            "patience": 1,
+            "epochs": 3,
+        },
+        "stn": {},
+    }
     study = studies.load("tiny", write_plan(tmp_path, rows=rows, seeds=1, contrasts=[]))
     run_missing(study, device="cpu")
     thrown, stn = study.records()
-    assert (thrown["result"]["collapsed"], thrown["result"]["collapse_epoch"], thrown["history"]["epoch"]) == (True, 1, [1])
+    assert (
+        thrown["result"]["collapsed"],
+        thrown["result"]["collapse_epoch"],
+        thrown["history"]["epoch"],
+    ) == (True, 1, [1])
     assert (stn["result"]["collapsed"], stn["result"]["collapse_epoch"]) == (False, None)
     assert "collapsed in epoch 1" in capsys.readouterr().out
 
@@ -182,16 +214,22 @@ def in_this_process(monkeypatch):
         def join(self, timeout=None):
             pass
 
-    monkeypatch.setattr(runner.multiprocessing, "get_context", lambda kind: types.SimpleNamespace(Process=Process))
+    monkeypatch.setattr(
+        runner.multiprocessing, "get_context", lambda kind: types.SimpleNamespace(Process=Process)
+    )
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     return threads
 
 
-@pytest.mark.parametrize("cores, jobs, threads", [(8, 2, [4] * 2), (2, 3, [1] * 3), (1, 2, [1] * 2), (16, 9, [4] * 4)])
+@pytest.mark.parametrize(
+    "cores, jobs, threads", [(8, 2, [4] * 2), (2, 3, [1] * 3), (1, 2, [1] * 2), (16, 9, [4] * 4)]
+)
 def test_runners_share_the_cores_and_are_no_more_than_the_runs(
     tiny, tiny_data, in_this_process, monkeypatch, cores, jobs, threads
 ):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)  # what this process may use, not what the machine has
+    monkeypatch.setattr(
+        torch, "get_num_threads", lambda: cores
+    )  # what this process may use, not what the machine has
     run_missing(tiny, device="cpu", jobs=jobs)
     assert in_this_process == threads
     assert pairs(tiny) == PAIRS
@@ -203,14 +241,18 @@ def test_a_single_run_or_a_single_runner_needs_no_other_process(tiny, tiny_data,
     assert not in_this_process and sorted(pairs(tiny)) == sorted(PAIRS)
 
 
-def test_runners_that_fail_are_named_and_what_was_finished_is_kept(tiny, tiny_data, in_this_process, monkeypatch):
+def test_runners_that_fail_are_named_and_what_was_finished_is_kept(
+    tiny, tiny_data, in_this_process, monkeypatch
+):
     def fit(experiment, *arguments, original=train.fit, **options):
         if experiment.model == "convnet":
             raise ValueError("no convnet today")
         return original(experiment, *arguments, **options)
 
     monkeypatch.setattr(train, "fit", fit)
-    with pytest.raises(RuntimeError, match=r"2 of 2 runners failed \(exit code 1\); what they finished is kept"):
+    with pytest.raises(
+        RuntimeError, match=r"2 of 2 runners failed \(exit code 1\); what they finished is kept"
+    ):
         run_missing(tiny, device="cpu", jobs=2)
     assert pairs(tiny) == [("stn", 1000)]
 
@@ -225,7 +267,9 @@ def test_an_interrupt_ends_the_runners_and_ctrl_c_is_heard_again(tiny, tiny_data
             pass
 
         def start(self):
-            deaf.append(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)  # what a child would inherit
+            deaf.append(
+                signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            )  # what a child would inherit
 
         def is_alive(self):
             return True
@@ -237,7 +281,9 @@ def test_an_interrupt_ends_the_runners_and_ctrl_c_is_heard_again(tiny, tiny_data
             if timeout:  # while it watches the runners
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.multiprocessing, "get_context", lambda kind: types.SimpleNamespace(Process=Process))
+    monkeypatch.setattr(
+        runner.multiprocessing, "get_context", lambda kind: types.SimpleNamespace(Process=Process)
+    )
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run_missing(tiny, device="cpu", jobs=2)

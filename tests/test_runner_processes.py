@@ -115,7 +115,9 @@ print([end(begin(live, *life)) for life in LIVES])
 
 
 @needs_fork
-def test_a_runner_killed_five_times_makes_every_record_once_and_as_if_never_killed(tmp_path, tiny_data, monkeypatch):
+def test_a_runner_killed_five_times_makes_every_record_once_and_as_if_never_killed(
+    tmp_path, tiny_data, monkeypatch
+):
     study = studies.load("tiny", write_plan(tmp_path, common={**PLAN["common"], "epochs": 2}))
     printed = run_script(KILLED, tmp_path)
     assert printed.splitlines()[-1] == str([-9] * 5 + [0]), printed
@@ -127,9 +129,12 @@ def test_a_runner_killed_five_times_makes_every_record_once_and_as_if_never_kill
     world = make_world("glyphs", "clean28", glyphs(240, 60), "made up", False, "cpu")
     monkeypatch.setattr(stn_utils.data, "load", lambda *_: world)
     for record in study.records():
-        run = train.fit(study.rows[record["row"]].but(seed=record["seed"]), "cpu", quiet=True)
+        run = train.fit(study.rows[record["row"]].replace(seed=record["seed"]), "cpu", quiet=True)
         whole = to_record(study, record["row"], run, world.test.labels)
-        assert whole["history"] == record["history"] and whole["result"]["correct"] == record["result"]["correct"]
+        assert (
+            whole["history"] == record["history"]
+            and whole["result"]["correct"] == record["result"]["correct"]
+        )
 
 
 # A runner that, in the middle of its first run, waits for a whole second runner; then four that write lines at once.
@@ -168,7 +173,9 @@ def test_two_runners_on_one_study_run_no_pair_twice_and_lose_no_line(tmp_path):
         ("convnet", 1000), ("stnet", 1001), ("convnet", 1001),
     ]  # fmt: skip
     lines = list(map(json.loads, (tmp_path / "lines.jsonl").read_text().splitlines()))
-    assert sorted((line["writer"], line["line"]) for line in lines) == [(w, i) for w in range(4) for i in range(50)]
+    assert sorted((line["writer"], line["line"]) for line in lines) == [
+        (w, i) for w in range(4) for i in range(50)
+    ]
 
 
 # Every runner of its own process imports the script again, and so gets the small data too.
@@ -197,7 +204,9 @@ sys.exit(main(["study", "tiny", "--device", "cpu"]))
 @needs_fork
 def test_two_ranks_of_torchrun_share_the_runs_and_one_prints_the_table(tmp_path):
     study = studies.load("tiny", write_plan(tmp_path, common={**PLAN["common"], "epochs": 0}))
-    printed = run_script(RANKS, tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    printed = run_script(
+        RANKS, tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
+    )
     assert sorted(pairs(study)) == sorted(PAIRS) and len(study.path.read_text().splitlines()) == 4
     assert printed.count("test top-1 ") == 4 and printed.count("seeds  test top-1, %") == 1
 
@@ -219,10 +228,22 @@ if __name__ == "__main__":
 
 def test_a_runner_that_cannot_go_on_says_why_in_a_line(tmp_path):
     # One row, two seeds: whichever run a runner takes first, its error reads the same.
-    plan = write_plan(tmp_path, common={**PLAN["common"], "epochs": 0}, rows={"stn": {"model": "stnet"}}, contrasts=[])
+    plan = write_plan(
+        tmp_path,
+        common={**PLAN["common"], "epochs": 0},
+        rows={"stn": {"model": "stnet"}},
+        contrasts=[],
+    )
     study = studies.load("tiny", plan)
-    printed = run_script(ABSENT, tmp_path, errors="error: stn asks for glyphs, mnist stand in for it: no record is made.\n" * 2)
-    assert printed.splitlines()[-1] == "2 of 2 runners failed (exit code 1); what they finished is kept."
+    printed = run_script(
+        ABSENT,
+        tmp_path,
+        errors="error: stn asks for glyphs, mnist stand in for it: no record is made.\n" * 2,
+    )
+    assert (
+        printed.splitlines()[-1]
+        == "2 of 2 runners failed (exit code 1); what they finished is kept."
+    )
     assert not study.path.exists()
 
 
@@ -232,4 +253,6 @@ def test_two_jobs_are_two_processes_that_share_the_runs(tmp_path):
     assert printed.splitlines()[-1] == "4"
     assert sorted(pairs(study)) == sorted(PAIRS) and len(study.path.read_text().splitlines()) == 4
     assert len(re.findall("test top-1", printed)) == 4
-    assert {record["provenance"]["threads"] for record in study.records()} == {2}  # of four, each took its share
+    assert {record["provenance"]["threads"] for record in study.records()} == {
+        2
+    }  # of four, each took its share

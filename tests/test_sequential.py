@@ -21,7 +21,9 @@ SHAPES = [(3, 1, 28, 28), (2, 3, 5, 9), (2, 6, 7, 6), (1, 1, 2, 2)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_a_new_transformer_looks_at_the_whole_picture_in_every_step_and_passes_it_through(steps, shape):
+def test_a_new_transformer_looks_at_the_whole_picture_in_every_step_and_passes_it_through(
+    steps, shape
+):
     x = 20 * noise(*shape) - 10
     layer = new(steps, shape[1])
     looks = layer.looks(x)
@@ -44,7 +46,7 @@ def test_the_start_is_the_identity_through_an_experiment_whatever_the_world():
     for steps in (1, 5):
         net = build(Experiment(model="sequential", steps=steps), SPEC)
         assert [theta.tolist() for theta in net.looks(x)] == [identity(4).tolist()] * steps
-        torch.testing.assert_close(net.picture(x), x, atol=2e-4, rtol=0)
+        torch.testing.assert_close(net.warped(x), x, atol=2e-4, rtol=0)
 
 
 # ---- one warp of the original ----
@@ -52,7 +54,9 @@ def test_the_start_is_the_identity_through_an_experiment_whatever_the_world():
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("size", [None, (4, 6), (9, 12)])
-def test_the_output_is_one_warp_of_the_original_by_the_last_theta_at_the_size_asked_for(size, padding):
+def test_the_output_is_one_warp_of_the_original_by_the_last_theta_at_the_size_asked_for(
+    size, padding
+):
     x = noise(3, 2, 7, 9)
     layer = moving(3, 2, size=size, padding=padding, background=0.25)
     looks = layer.looks(x)
@@ -119,7 +123,11 @@ def test_a_blind_localization_net_sees_the_untouched_picture_in_every_look(recur
 
 def cell_by_hand(cell, inputs, state):
     """An LSTM cell in its textbook's formulas; returns (h, c)."""
-    h, c = state if state else (torch.zeros(len(inputs), 6).to(inputs), torch.zeros(len(inputs), 6).to(inputs))
+    h, c = (
+        state
+        if state
+        else (torch.zeros(len(inputs), 6).to(inputs), torch.zeros(len(inputs), 6).to(inputs))
+    )
     gates = inputs @ cell.weight_ih.T + cell.bias_ih + h @ cell.weight_hh.T + cell.bias_hh
     i, f, g, o = gates.split(6, dim=1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -161,7 +169,9 @@ def by_hand(layer, x, size, mistakes, resample):
 CASES = [(name, False) for name in RECURRENCES] + [("corrected", True)]
 
 
-@pytest.mark.parametrize("recurrence, resample", CASES, ids=[f"{name}{', resampled' * again}" for name, again in CASES])
+@pytest.mark.parametrize(
+    "recurrence, resample", CASES, ids=[f"{name}{', resampled' * again}" for name, again in CASES]
+)
 def test_looks_output_and_gradients_are_those_of_plain_operations(recurrence, resample):
     mistakes = RECURRENCES[recurrence]
     layer = moving(3, 2, size=(4, 6), mistakes=mistakes, resample=resample).double()
@@ -172,7 +182,15 @@ def test_looks_output_and_gradients_are_those_of_plain_operations(recurrence, re
         x.grad = None
         ((out * noise(4, 6, seed=2)).sum() + looks[-1].square().sum()).backward()
         found.append(
-            [*looks, out, x.grad, *(p.grad if p.grad is not None else torch.zeros_like(p) for p in layer.parameters())]
+            [
+                *looks,
+                out,
+                x.grad,
+                *(
+                    p.grad if p.grad is not None else torch.zeros_like(p)
+                    for p in layer.parameters()
+                ),
+            ]
         )
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
@@ -193,7 +211,10 @@ class Scripted(nn.Module):
 
     def __init__(self, steps):
         super().__init__()
-        self.script, self.number = [identity() + len(steps) * (step - identity()) for step in steps], 0
+        self.script, self.number = (
+            [identity() + len(steps) * (step - identity()) for step in steps],
+            0,
+        )
 
     def forward(self, x):
         self.number += 1
@@ -232,7 +253,9 @@ def test_a_resampled_picture_is_cut_at_every_step_and_a_composed_one_never():
         layer.localization = Scripted([there, back])
         outputs.append(layer(x))
     torch.testing.assert_close(outputs[0], x, atol=1e-5, rtol=0)
-    torch.testing.assert_close(outputs[1], torch.cat([0 * x[..., :4], x[..., 4:]], dim=3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        outputs[1], torch.cat([0 * x[..., :4], x[..., 4:]], dim=3), atol=1e-5, rtol=0
+    )
 
 
 def test_two_thetas_composed_by_hand_are_those_of_the_course():

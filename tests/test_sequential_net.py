@@ -32,8 +32,16 @@ def test_parameter_counts_on_clean28(fields, count):
 
 def test_the_recurrences_are_those_of_the_experiment_and_each_corrects_mistakes_of_s0():
     assert tuple(RECURRENCES) == choices("recurrence")
-    assert RECURRENCES["corrected"] == () and set(RECURRENCES["s0"]) == {"blind", "forgets", "bounded"}
-    mended = [set(RECURRENCES["s0"]) - set(mistakes) for name, mistakes in RECURRENCES.items() if "-" in name]
+    assert RECURRENCES["corrected"] == () and set(RECURRENCES["s0"]) == {
+        "blind",
+        "forgets",
+        "bounded",
+    }
+    mended = [
+        set(RECURRENCES["s0"]) - set(mistakes)
+        for name, mistakes in RECURRENCES.items()
+        if "-" in name
+    ]
     assert mended == [{"blind"}, {"forgets"}, {"bounded"}]
     assert [RECURRENCES[name] for name in ("blind", "forgets")] == [("blind",), ("forgets",)]
 
@@ -49,22 +57,33 @@ def test_every_recurrence_builds_and_one_step_changes_its_weights(recurrence):
     loss.backward()
     optimizer.step()
     assert loss.isfinite() and all(p.isfinite().all() for p in net.parameters())
-    moved = {name.rpartition(".")[0] for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    moved = {
+        name.rpartition(".")[0]
+        for name, p in net.named_parameters()
+        if not torch.equal(p, before[name])
+    }
     last = "transformer.cell" if "bounded" in RECURRENCES[recurrence] else "transformer.memory"
     assert {last, "classifier.0"} <= moved
     assert net.transformer.mistakes == set(RECURRENCES[recurrence])
 
 
 def test_a_sequential_transformer_sees_the_canvas_and_shows_the_view():
-    known = {**SPEC, "canvas": 42}
+    known = SPEC._replace(size=(42, 42))
     net = build(Experiment(model="sequential", world="translated42", steps=3), known)
     seen, out = seen_by_localization(net.transformer, noise(2, 1, 42, 42))
-    assert [tuple(view.shape) for view in seen] == [(2, 1, 42, 42)] * 3 and out.shape == (2, 1, 28, 28)
+    assert [tuple(view.shape) for view in seen] == [(2, 1, 42, 42)] * 3 and out.shape == (
+        2,
+        1,
+        28,
+        28,
+    )
 
 
 @pytest.mark.parametrize("resample", [False, True])
 def test_resample_and_steps_reach_the_transformer(resample):
-    transformer = build(Experiment(model="sequential", resample=resample, steps=4), SPEC).transformer
+    transformer = build(
+        Experiment(model="sequential", resample=resample, steps=4), SPEC
+    ).transformer
     assert (transformer.resample, transformer.steps) == (resample, 4)
 
 
@@ -79,7 +98,10 @@ def test_no_step_is_refused_by_name_by_the_layer_and_by_the_experiment(steps):
         Experiment(model="sequential", steps=steps)
 
 
-@pytest.mark.parametrize("wrong, near", [("s0-look", "s0-looks"), ("corected", "corrected"), ("S0-remembers", "s0-remembers")])
+@pytest.mark.parametrize(
+    "wrong, near",
+    [("s0-look", "s0-looks"), ("corected", "corrected"), ("S0-remembers", "s0-remembers")],
+)
 def test_a_misspelt_recurrence_is_refused_and_the_nearest_named(wrong, near):
     with pytest.raises(ValueError, match=f"unknown recurrence '{wrong}'. Did you mean '{near}'"):
         Experiment(model="sequential", recurrence=wrong)

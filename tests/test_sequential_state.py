@@ -26,7 +26,9 @@ def after_two_steps_of_the_optimizer(layer, x, target):
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
 def test_every_weight_gets_a_gradient_from_the_second_step_of_the_optimizer_on(steps):
-    grads = after_two_steps_of_the_optimizer(new(steps), noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2))
+    grads = after_two_steps_of_the_optimizer(
+        new(steps), noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2)
+    )
     dead = [name for name, grad in grads.items() if grad is None or not grad.count_nonzero()]
     assert not dead
     assert grads["cell.weight_hh"].count_nonzero() == grads["cell.weight_hh"].numel()
@@ -36,7 +38,9 @@ def test_every_weight_gets_a_gradient_from_the_second_step_of_the_optimizer_on(s
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_recurrent_weights_learn_where_a_state_is_carried_and_nowhere_else(recurrence, steps):
     layer = new(steps, mistakes=RECURRENCES[recurrence])
-    grads = after_two_steps_of_the_optimizer(layer, noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2))
+    grads = after_two_steps_of_the_optimizer(
+        layer, noise(4, 1, 12, 12), noise(4, 1, 12, 12, seed=2)
+    )
     carried = recurrence in ("corrected", "blind", "s0-remembers") and steps > 1
     assert bool(grads.pop("cell.weight_hh").any()) == carried
     assert all(grad.any() for grad in grads.values())
@@ -69,9 +73,15 @@ def bounded(steps, recurrence, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("recurrence", ["s0", "s0-looks"])
-def test_a_bounded_theta_without_a_state_stays_within_the_tangent_of_1_whatever_the_input(recurrence, seed):
+def test_a_bounded_theta_without_a_state_stays_within_the_tangent_of_1_whatever_the_input(
+    recurrence, seed
+):
     layer = bounded(4, recurrence, seed)
-    largest = max(theta.abs().max().item() for value in EXTREMES for theta in layer.looks(value * noise(8, 1, 8, 8)))
+    largest = max(
+        theta.abs().max().item()
+        for value in EXTREMES
+        for theta in layer.looks(value * noise(8, 1, 8, 8))
+    )
     assert 0.75 < largest <= math.tanh(1) + 1e-6 < 0.762
 
 
@@ -80,14 +90,18 @@ def test_a_bounded_theta_with_a_carried_state_stays_below_1_and_its_first_look_w
     for seed in range(3):
         layer = bounded(4, "s0-remembers", seed)
         for value in EXTREMES:
-            found = torch.stack([theta.abs().max() for theta in layer.looks(value * noise(8, 1, 8, 8))])
+            found = torch.stack(
+                [theta.abs().max() for theta in layer.looks(value * noise(8, 1, 8, 8))]
+            )
             largest = largest.maximum(found)
     limits = torch.tensor([1.0, 2, 3, 4]).tanh()  # a cell adds at most 1 to its state a step
     assert (largest <= limits + 1e-6).all()
     assert largest[1] > math.tanh(1) + 0.05
 
 
-@pytest.mark.parametrize("recurrence", [name for name, mistakes in RECURRENCES.items() if "bounded" in mistakes])
+@pytest.mark.parametrize(
+    "recurrence", [name for name, mistakes in RECURRENCES.items() if "bounded" in mistakes]
+)
 def test_a_bounded_transformer_cannot_look_at_the_picture_as_it_is(recurrence):
     x = noise(8, 1, 8, 8)
     for layer in (new(2, mistakes=RECURRENCES[recurrence]), bounded(2, recurrence, 0)):

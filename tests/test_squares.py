@@ -8,9 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stn_utils.exercises.squares import (
+    SPLITS,
+    SQUARE,
+    answers,
+    centres,
+    coordconv_net,
+    deconv_net,
+    examples,
+    learn,
+    split,
+)
 from stn_utils.layers import CoordConv2d, coordinates
 from stn_utils.models import count_parameters
-from stn_utils.squares import SPLITS, SQUARE, answers, centres, coordconv_net, deconv_net, examples, learn, split
 
 
 def accuracy(net, points, canvas):
@@ -79,7 +89,9 @@ def test_quadrant_holds_out_exactly_what_is_right_of_and_below_the_middle(canvas
     points = centres(canvas)
     _, held_out = split(points, "quadrant", canvas)
     assert len(held_out) == count
-    assert places(held_out) == {(x, y) for x, y in places(points) if x > canvas / 2 and y > canvas / 2}
+    assert places(held_out) == {
+        (x, y) for x, y in places(points) if x > canvas / 2 and y > canvas / 2
+    }
     assert torch.equal(split(points, "quadrant", canvas, seed=7)[1], held_out)
 
 
@@ -143,7 +155,9 @@ def test_every_layer_of_a_network_gets_a_gradient(make):
     torch.manual_seed(0)
     net = make(16)
     F.cross_entropy(net(torch.rand(16, 2) * 2 - 1), torch.arange(16)).backward()
-    weights = [p for p in net.parameters() if p.ndim > 1]  # a bias before batch normalization has none
+    weights = [
+        p for p in net.parameters() if p.ndim > 1
+    ]  # a bias before batch normalization has none
     assert len(weights) == sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in net.modules())
     assert all(p.grad.norm() > 1e-6 for p in weights)
 
@@ -186,9 +200,14 @@ class Fixed(nn.Module):
 
 @pytest.mark.parametrize("wrong_columns", range(0, 9, 2))
 def test_an_answer_is_right_where_the_centres_own_pixel_is_named(wrong_columns):
-    net, points = Fixed(16, wrong_below=4 + wrong_columns), centres(16)  # eight columns of centres, from column 4 on
+    net, points = (
+        Fixed(16, wrong_below=4 + wrong_columns),
+        centres(16),
+    )  # eight columns of centres, from column 4 on
     right, _ = answers(net, points, 16)
-    assert right.dtype == torch.bool and right.tolist() == [x >= 4 + wrong_columns for x, _ in points.tolist()]
+    assert right.dtype == torch.bool and right.tolist() == [
+        x >= 4 + wrong_columns for x, _ in points.tolist()
+    ]
     assert accuracy(net, points, 16) == 1 - wrong_columns / 8
 
 
@@ -226,34 +245,48 @@ POINTS = torch.tensor([[4, 4], [9, 5], [11, 11]])
 def test_learning_yields_every_epoch_with_its_loss_and_the_two_accuracies():
     net = Table(16)
     logits = net.logits.detach().clone()
-    expected = F.cross_entropy(logits.expand(3, -1), torch.tensor([4 * 16 + 4, 5 * 16 + 9, 11 * 16 + 11]))
+    expected = F.cross_entropy(
+        logits.expand(3, -1), torch.tensor([4 * 16 + 4, 5 * 16 + 9, 11 * 16 + 11])
+    )
     found = list(learn(net, POINTS, POINTS[:1], epochs=3, lr=0.0, canvas=16, batch_size=2))
     assert [epoch for epoch, *_ in found] == [1, 2, 3]
     assert torch.equal(net.logits, logits)  # a rate of 0
-    assert [loss for _, loss, *_ in found] == pytest.approx([expected.item()] * 3)  # a mean over centres, not over batches
-    assert {(known, held) for *_, known, held in found} == {(accuracy(net, POINTS, 16), accuracy(net, POINTS[:1], 16))}
+    assert [loss for _, loss, *_ in found] == pytest.approx(
+        [expected.item()] * 3
+    )  # a mean over centres, not over batches
+    assert {(known, held) for *_, known, held in found} == {
+        (accuracy(net, POINTS, 16), accuracy(net, POINTS[:1], 16))
+    }
 
 
 def test_learning_is_of_the_known_centres_alone_and_scores_are_not_mixed_up():
     net = Table(16)
-    *_, (epoch, loss, known, held_out) = learn(net, POINTS[:1], POINTS[1:], epochs=40, lr=0.5, canvas=16)
+    *_, (epoch, loss, known, held_out) = learn(
+        net, POINTS[:1], POINTS[1:], epochs=40, lr=0.5, canvas=16
+    )
     assert (epoch, known, held_out) == (40, 1, 0) and loss < 0.01
     assert net.logits.argmax() == 4 * 16 + 4
 
 
 def test_learning_ends_when_both_accuracies_are_1_if_it_was_asked_to():
     def epochs(held_out, **options):
-        return len(list(learn(Table(16), POINTS[:1], held_out, epochs=30, lr=0.5, canvas=16, **options)))
+        return len(
+            list(learn(Table(16), POINTS[:1], held_out, epochs=30, lr=0.5, canvas=16, **options))
+        )
 
     assert epochs(POINTS[:1]) == 30
     assert 1 < epochs(POINTS[:1], until_perfect=True) < 30
-    assert epochs(POINTS[1:], until_perfect=True) == 30  # the known ones are, the others never will be
+    assert (
+        epochs(POINTS[1:], until_perfect=True) == 30
+    )  # the known ones are, the others never will be
 
 
 def test_every_batch_trains_in_training_mode_and_every_score_is_read_in_evaluation_mode():
     modes = []
     net = Table(16)
-    net.register_forward_hook(lambda module, given, out: modes.append((module.training, len(given[0]))))
+    net.register_forward_hook(
+        lambda module, given, out: modes.append((module.training, len(given[0])))
+    )
     list(learn(net, POINTS, POINTS[:1], epochs=2, lr=0.1, canvas=16, batch_size=2))
     assert modes == [(True, 2), (True, 1), (False, 3), (False, 1)] * 2
 
@@ -272,7 +305,9 @@ def test_the_rate_falls_to_a_tenth_every_200_epochs(monkeypatch):
         rates.append((epoch, made[0].param_groups[0]["lr"]))
     assert len(made) == 1 and len(rates) == 402
     for epoch, rate in rates:
-        assert rate == pytest.approx(0.01 * 0.1 ** (epoch // 200))  # after epoch 200, that of epoch 201
+        assert rate == pytest.approx(
+            0.01 * 0.1 ** (epoch // 200)
+        )  # after epoch 200, that of epoch 201
 
 
 @pytest.mark.parametrize("how", SPLITS)
@@ -281,7 +316,9 @@ def test_a_coordconv_network_solves_a_canvas_of_16_and_names_the_centres_it_neve
     known, held_out = split(centres(16), how, 16)
     net = coordconv_net(16)
     before = accuracy(net, held_out, 16)
-    *_, (epoch, loss, on_known, on_held_out) = learn(net, known, held_out, 60, 0.01, 16, until_perfect=True)
+    *_, (epoch, loss, on_known, on_held_out) = learn(
+        net, known, held_out, 60, 0.01, 16, until_perfect=True
+    )
     assert before < 0.5 and (on_known, on_held_out) == (1, 1)
     assert epoch < 60 and loss < 5.5  # a guess among 256 pixels costs 5.5
 

@@ -24,7 +24,9 @@ def test_a_row_shows_mean_and_t_interval_as_scipy_has_them(tiny):
     for row, by_seed in SCORES.items():
         scores = [100 * score for score in by_seed.values()]
         low, high = stats.t.interval(0.95, len(scores) - 1, np.mean(scores), stats.sem(scores))
-        wanted = f"{row}  3  {np.mean(scores):.2f} ± {(high - low) / 2:.2f}  {min(scores):.2f}  21,840"
+        wanted = (
+            f"{row}  3  {np.mean(scores):.2f} ± {(high - low) / 2:.2f}  {min(scores):.2f}  21,840"
+        )
         assert line_of(table(tiny), row).split() == wanted.split()
 
 
@@ -32,7 +34,9 @@ def test_a_contrast_is_paired_over_the_seeds_both_rows_have(tiny):
     write_records(tiny, {"stn": {**SCORES["stn"], 1003: 0.1}, "cnn": SCORES["cnn"]})
     pair = [[100 * score for score in SCORES[row].values()] for row in ("stn", "cnn")]
     low, high = stats.ttest_rel(*pair).confidence_interval(0.95)
-    wanted = f"stn minus cnn: {(low + high) / 2:+.2f} ± {(high - low) / 2:.2f} points, 3 paired seeds, "
+    wanted = (
+        f"stn minus cnn: {(low + high) / 2:+.2f} ± {(high - low) / 2:.2f} points, 3 paired seeds, "
+    )
     wanted += f"p {stats.ttest_rel(*pair).pvalue:.4f}"
     assert line_of(table(tiny), "stn minus") == wanted
 
@@ -41,7 +45,9 @@ def test_the_p_values_of_several_contrasts_are_corrected_after_holm(tmp_path):
     rows = {name: {"seed": 0} for name in ("a", "b", "c")}
     plan = studies.load("tiny", write_plan(tmp_path, rows=rows, contrasts=[["a", "b"], ["a", "c"]]))
     scores = {"a": [0.98, 0.97, 0.99], "b": [0.96, 0.965, 0.95], "c": [0.97, 0.96, 0.981]}
-    write_records(plan, {row: dict(zip((1000, 1001, 1002), values)) for row, values in scores.items()})
+    write_records(
+        plan, {row: dict(zip((1000, 1001, 1002), values)) for row, values in scores.items()}
+    )
     raw = {row: stats.ttest_rel(scores["a"], scores[row]).pvalue for row in "bc"}
     assert raw["c"] < raw["b"]
     wanted = {"c": 2 * raw["c"], "b": max(2 * raw["c"], raw["b"])}
@@ -57,7 +63,17 @@ def test_one_seed_has_no_interval_and_an_empty_row_says_so(tiny):
     assert "minus" not in text
 
 
-COLUMNS = ["collapsed", "ever_thrown", "top1", "alive_top1", "det", "outside", "zoomed_out", "lowest", "parameters"]
+COLUMNS = [
+    "collapsed",
+    "ever_thrown",
+    "top1",
+    "alive_top1",
+    "det",
+    "outside",
+    "zoomed_out",
+    "lowest",
+    "parameters",
+]
 
 
 def looks(outside, det, val_top1=0.9):
@@ -85,8 +101,13 @@ def looked(tmp_path):
 def wilson(count, of):
     """Wilson's 95 % interval in whole percent, by his formula."""
     z, rate = stats.norm.ppf(0.975), count / of
-    middle, half = rate + z**2 / (2 * of), z * math.sqrt(rate * (1 - rate) / of + z**2 / (4 * of**2))
-    return "({:.0f}-{:.0f} %)".format(*(100 * (middle + sign * half) / (1 + z**2 / of) for sign in (-1, 1)))
+    middle, half = (
+        rate + z**2 / (2 * of),
+        z * math.sqrt(rate * (1 - rate) / of + z**2 / (4 * of**2)),
+    )
+    return "({:.0f}-{:.0f} %)".format(
+        *(100 * (middle + sign * half) / (1 + z**2 / of) for sign in (-1, 1))
+    )
 
 
 def cells(text, row):
@@ -123,7 +144,9 @@ def test_the_oracles_column_is_mean_and_interval_and_a_dash_for_rows_without_one
 
 
 def test_beside_the_oracle_stands_the_row_on_the_oracles_own_images(tmp_path):
-    plan = studies.load("tiny", write_plan(tmp_path, columns=["beside_oracle", "oracle"], contrasts=[]))
+    plan = studies.load(
+        "tiny", write_plan(tmp_path, columns=["beside_oracle", "oracle"], contrasts=[])
+    )
     record = with_oracle("stn", 1000, 0.5, 0.875)
     right = np.arange(10_000) % 4 > 0  # three quarters of the first 2,000
     right[ORACLE_IMAGES:] = False
@@ -154,7 +177,10 @@ def test_columns_stand_in_the_order_of_the_plan(tmp_path):
 def test_every_collapsed_run_is_listed_by_its_seed_and_epoch(looked):
     append(looked.path, made_up("cnn", 1001, 0.1, **looks([1.0, 1.0], [9.0, 9.0], 0.1)))
     lines = [line for line in table(looked).splitlines() if line.startswith("collapsed, seed")]
-    assert lines == ["collapsed, seed (epoch): stn: 1002 (2)", "collapsed, seed (epoch): cnn: 1001 (1)"]
+    assert lines == [
+        "collapsed, seed (epoch): stn: 1002 (2)",
+        "collapsed, seed (epoch): cnn: 1001 (1)",
+    ]
 
 
 def test_without_a_collapse_none_is_listed(tiny):
@@ -168,7 +194,9 @@ def test_a_long_list_of_collapsed_runs_is_wrapped_and_whole(tiny):
     lines = table(tiny).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("collapsed, seed"))
     assert max(map(len, lines[start:])) <= 110
-    assert re.findall(r"(\d{4}) +\(2\)", " ".join(lines[start:])) == [str(seed) for seed in range(1000, 1040)]
+    assert re.findall(r"(\d{4}) +\(2\)", " ".join(lines[start:])) == [
+        str(seed) for seed in range(1000, 1040)
+    ]
 
 
 def test_runs_that_all_collapsed_leave_nothing_alive_to_average(looked):
@@ -182,7 +210,15 @@ def test_runs_that_all_collapsed_leave_nothing_alive_to_average(looked):
 def test_a_row_without_looks_has_no_cell_of_looks(looked):
     for seed in (1000, 1001):
         append(looked.path, made_up("cnn", seed, 0.9, val_top1=[0.9]))
-    assert cells(table(looked), "cnn")[:7] == ["-", "-", "90.00 ± 0.00", "90.0 ± 0.0", "-", "-", "-"]
+    assert cells(table(looked), "cnn")[:7] == [
+        "-",
+        "-",
+        "90.00 ± 0.00",
+        "90.0 ± 0.0",
+        "-",
+        "-",
+        "-",
+    ]
 
 
 def test_a_run_that_diverged_has_nulls_and_does_not_end_the_table(looked):
@@ -223,11 +259,17 @@ def test_a_contrast_of_rates_all_alike_has_p_1(tmp_path):
     for row in ("stn", "cnn"):
         for seed in (1000, 1001):
             append(plan.path, made_up(row, seed, 0.9, **looks([0.1, 0.1], [1.0, 1.0])))
-    assert line_of(table(plan), "stn minus") == "stn minus cnn: +0.0 ± 0.0 points, 2 paired seeds, p 1.0000"
+    assert (
+        line_of(table(plan), "stn minus")
+        == "stn minus cnn: +0.0 ± 0.0 points, 2 paired seeds, p 1.0000"
+    )
 
 
 def test_no_two_columns_touch(tmp_path):
-    plan = studies.load("tiny", write_plan(tmp_path, columns=["lowest", "collapsed", "parameters", "top1"], contrasts=[]))
+    plan = studies.load(
+        "tiny",
+        write_plan(tmp_path, columns=["lowest", "collapsed", "parameters", "top1"], contrasts=[]),
+    )
     append(plan.path, made_up("stn", 1000, 0.5, **looks([0.1], [1.0])))
     heading, line, *_ = table(plan).splitlines()
     assert re.search(r"lowest {2,}collapsed {2,}parameters {2,}test top-1", heading)

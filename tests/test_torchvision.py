@@ -56,7 +56,9 @@ def test_missing_operators_are_declared_and_the_import_repeated_from_scratch(fai
     assert list(seen.modules) == ["torch"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("something else is wrong"), ImportError("no torchvision")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("something else is wrong"), ImportError("no torchvision")]
+)
 def test_other_errors_of_the_import_are_not_forgiven(failing_import, error):
     seen = failing_import(error)
     with pytest.raises(type(error), match=str(error)):

@@ -14,20 +14,25 @@ from stn_utils.train import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-REINFORCED = dict(model="reinforced", actions="shifts-zooms", steps=2, epochs=2, n_train=100, classifier="fcn")
+REINFORCED = dict(
+    model="reinforced", actions="shifts-zooms", steps=2, epochs=2, n_train=100, classifier="fcn"
+)
 
 
 def test_a_learned_policys_history_has_its_entropy_and_the_share_of_every_move(small):
-    run = train_and_go(small.but(**REINFORCED))
+    run = train_and_go(small.replace(**REINFORCED))
     moves = [f"move_{number}" for number in range(len(ACTIONS["shifts-zooms"]))]
-    assert [name for name in run.history if name.startswith("move_") or name == "entropy"] == ["entropy", *moves]
+    assert [name for name in run.history if name.startswith("move_") or name == "entropy"] == [
+        "entropy",
+        *moves,
+    ]
     assert len(moves) == 7 and {len(values) for values in run.history.values()} == {2}
     for epoch in range(2):
         assert sum(run.history[name][epoch] for name in moves) == pytest.approx(1)
         assert 0 < run.history["entropy"][epoch] <= math.log(7) + 1e-6
     net, (x, _) = run.model(), tiny_load().val.batch(slice(None))
     with torch.no_grad():
-        _, _, logits, _, chosen = net.transformer.episode(net.before(x))
+        _, _, logits, _, chosen = net.transformer.rollout(net.input_norm(x))
     shares = torch.stack(chosen).flatten().bincount(minlength=7) / (2 * len(x))
     assert [run.history[name][-1] for name in moves] == pytest.approx(shares.tolist(), abs=1e-6)
     chances = torch.stack(logits).double().softmax(dim=2)
@@ -37,20 +42,22 @@ def test_a_learned_policys_history_has_its_entropy_and_the_share_of_every_move(s
 
 @pytest.mark.parametrize("policy", ["identity", "random"])
 def test_a_control_has_looks_and_no_notes_and_no_oracle(small, policy):
-    run = train_and_go(small.but(**REINFORCED, policy=policy))
+    run = train_and_go(small.replace(**REINFORCED, policy=policy))
     assert not [name for name in run.history if name.startswith("move_") or name == "entropy"]
     assert "oracle_top1" not in run.test
     assert (max(run.history["distance"]) == 0) == (policy == "identity")
 
 
-@pytest.mark.parametrize("change", [{}, {"model": "convnet"}, {"model": "sequential", "steps": 2}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"model": "convnet"}, {"model": "sequential", "steps": 2}], ids=str
+)
 def test_what_has_no_policy_has_no_oracle_and_no_notes(small, change):
-    run = train_and_go(small.but(**change, epochs=1))
+    run = train_and_go(small.replace(**change, epochs=1))
     assert "oracle_top1" not in run.test and "entropy" not in run.history
 
 
 def test_a_learned_policys_test_has_the_top_1_of_an_oracle_that_knows_the_labels(small):
-    run = train_and_go(small.but(**REINFORCED))
+    run = train_and_go(small.replace(**REINFORCED))
     net, (x, y) = run.model(), tiny_load().test.batch(slice(None))
     with torch.no_grad():
         right = [net.oracle(x[[i]], y[[i]]).argmax().item() == y[i].item() for i in range(len(y))]
@@ -64,14 +71,14 @@ def test_an_interrupt_of_the_oracle_leaves_no_half_of_a_test(small, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(ReinforcedNet, "oracle", interrupted)
-        run = train_and_go(small.but(**REINFORCED))
+        run = train_and_go(small.replace(**REINFORCED))
     assert run.test is None and run.epochs == 2
     evaluate(run, "cpu")
     assert {"top1", "oracle_top1"} <= run.test.keys()
 
 
 def test_an_oracle_is_asked_for_no_more_images_than_the_limit(small, monkeypatch):
-    run = train_and_go(small.but(**{**REINFORCED, "epochs": 0}))
+    run = train_and_go(small.replace(**{**REINFORCED, "epochs": 0}))
     monkeypatch.setattr(train, "ORACLE_IMAGES", 7)
     part, asked = tiny_load().test, []
 
@@ -88,32 +95,48 @@ def test_an_oracle_is_asked_for_no_more_images_than_the_limit(small, monkeypatch
 
 
 def test_training_teaches_the_policy_and_a_controls_run_has_nothing_but_a_classifier(small):
-    learned = [train_and_go(small.but(**{**REINFORCED, "epochs": epochs})).weights for epochs in (0, 1)]
-    moved = {name.split(".")[1] for name in learned[0] if not torch.equal(learned[0][name], learned[1][name])}
+    learned = [
+        train_and_go(small.replace(**{**REINFORCED, "epochs": epochs})).weights for epochs in (0, 1)
+    ]
+    moved = {
+        name.split(".")[1]
+        for name in learned[0]
+        if not torch.equal(learned[0][name], learned[1][name])
+    }
     assert "policy" in moved
-    control = train_and_go(small.but(**REINFORCED, policy="random")).weights
-    assert {name for name in control if name.startswith("transformer.")} == {"transformer.background", "transformer.moves"}
+    control = train_and_go(small.replace(**REINFORCED, policy="random")).weights
+    assert {name for name in control if name.startswith("transformer.")} == {
+        "transformer.background",
+        "transformer.moves",
+    }
 
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_sequential_run_records_its_last_look(small, steps):
-    run = train_and_go(small.but(model="sequential", steps=steps, epochs=1, world="translated42"))
+    run = train_and_go(
+        small.replace(model="sequential", steps=steps, epochs=1, world="translated42")
+    )
     net, x = run.model(), run.probe["images"].float() / 255
     with torch.no_grad():
         looks = net.looks(x)
     assert len(looks) == steps
-    torch.testing.assert_close(run.probe["thetas"][-1], looks[-1], atol=1e-5, rtol=0)
-    assert torch.equal(run.probe["thetas"][0], torch.eye(2, 3).expand(20, 2, 3))
+    torch.testing.assert_close(run.looks[-1], looks[-1], atol=1e-5, rtol=0)
+    assert torch.equal(run.looks[0], torch.eye(2, 3).expand(20, 2, 3))
 
 
 @pytest.mark.parametrize("policy", ["learned", "identity"])
 def test_every_parameter_of_a_reinforced_net_stands_in_exactly_one_group(small, policy):
-    net, optimizer, _ = setup_epoch(small.but(model="reinforced", policy=policy, lr=0.5, loc_lr_ratio=0.1))
+    net, optimizer, _ = setup_epoch(
+        small.replace(model="reinforced", policy=policy, lr=0.5, loc_lr_ratio=0.1)
+    )
     listed = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    wanted = {id(p): 0.05 if name.startswith("transformer.") else 0.5 for name, p in net.named_parameters()}
+    wanted = {
+        id(p): 0.05 if name.startswith("transformer.") else 0.5
+        for name, p in net.named_parameters()
+    }
     assert listed == pytest.approx(wanted)
 
 
 def test_a_policy_that_diverged_ends_with_a_run_as_other_nets_do(small):
-    run = train_and_go(small.but(**{**REINFORCED, "optimizer": "sgd", "lr": 1e30}))
+    run = train_and_go(small.replace(**{**REINFORCED, "optimizer": "sgd", "lr": 1e30}))
     assert run.epochs == 2 and math.isnan(run.history["train_loss"][-1]) and run.test is not None

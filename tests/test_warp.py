@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from kornia.geometry import transform as kornia
 from scipy import ndimage
 
-from stn_utils.experiment import choices
 from stn_utils.warp import (
-    FAMILIES,
     PADDINGS,
     affine,
     compose,
@@ -24,8 +22,17 @@ from stn_utils.warp import (
     warp,
 )
 
-SCIPY_MODE = {"zeros": "grid-constant", "border": "nearest", "reflection": "reflect", "background": "grid-constant"}
-KORNIA_MODE = {"zeros": "zeros", "border": "border", "background": "fill"}  # its reflection turns at pixel centres
+SCIPY_MODE = {
+    "zeros": "grid-constant",
+    "border": "nearest",
+    "reflection": "reflect",
+    "background": "grid-constant",
+}
+KORNIA_MODE = {
+    "zeros": "zeros",
+    "border": "border",
+    "background": "fill",
+}  # its reflection turns at pixel centres
 SIZES = [((7, 7), (7, 7)), ((5, 9), (5, 9)), ((5, 9), (8, 4)), ((8, 6), (3, 11))]
 BACKGROUND = -0.4242
 
@@ -87,16 +94,27 @@ def test_warp_agrees_with_scipy(in_size, out_size, padding):
 @pytest.mark.parametrize("in_size, out_size", SIZES)
 def test_warp_agrees_with_kornia(in_size, out_size, padding):
     x, theta = noise(6, 3, *in_size), random_thetas(6, seed=1)
-    forward = invert(pixel_matrices_by_hand(theta, in_size, out_size))  # kornia wants input -> output, in pixels
-    fill = {"fill_value": torch.full((3,), BACKGROUND, dtype=torch.float64)} if padding == "background" else {}
-    oracle = kornia.warp_affine(x, forward, out_size, padding_mode=KORNIA_MODE[padding], align_corners=True, **fill)
+    forward = invert(
+        pixel_matrices_by_hand(theta, in_size, out_size)
+    )  # kornia wants input -> output, in pixels
+    fill = (
+        {"fill_value": torch.full((3,), BACKGROUND, dtype=torch.float64)}
+        if padding == "background"
+        else {}
+    )
+    oracle = kornia.warp_affine(
+        x, forward, out_size, padding_mode=KORNIA_MODE[padding], align_corners=True, **fill
+    )
     close(warp(x, theta, out_size, padding, BACKGROUND), oracle)
 
 
 @pytest.mark.parametrize("angle", [17.0, -60.0, 135.0])
 def test_a_positive_angle_turns_the_picture_counter_clockwise_as_in_kornia(angle):
     x = noise(1, 1, 9, 9)
-    close(warp(x, affine(torch.tensor([angle], dtype=torch.float64))), kornia.rotate(x, torch.tensor(angle).double()))
+    close(
+        warp(x, affine(torch.tensor([angle], dtype=torch.float64))),
+        kornia.rotate(x, torch.tensor(angle).double()),
+    )
 
 
 def test_background_padding_fills_each_channel_with_its_own_value():
@@ -104,7 +122,10 @@ def test_background_padding_fills_each_channel_with_its_own_value():
     values = torch.tensor([-0.5, 2.0], dtype=torch.float64).view(-1, 1, 1)
     actual = warp(x, theta, padding="background", background=values)
     for channel, value in enumerate(values.flatten().tolist()):
-        close(actual[:, [channel]], warp(x[:, [channel]], theta, padding="background", background=value))
+        close(
+            actual[:, [channel]],
+            warp(x[:, [channel]], theta, padding="background", background=value),
+        )
     far_away = affine(shift_x=10.0).double()
     close(warp(x, far_away, padding="background", background=values), values.expand(3, 2, 6, 8))
 
@@ -133,9 +154,15 @@ def test_affine_of_nothing_is_identity():
 def test_a_window_moved_by_whole_pixels_shows_the_picture_moved_the_other_way(right, down):
     height, width = 5, 9
     x = noise(1, 1, height, width)
-    theta = affine(shift_x=torch.tensor([2 * right / width], dtype=torch.float64), shift_y=2 * down / height)
+    theta = affine(
+        shift_x=torch.tensor([2 * right / width], dtype=torch.float64), shift_y=2 * down / height
+    )
     around = torch.nn.functional.pad(x, (4, 4, 4, 4))
-    close(warp(x, theta), around[..., 4 + down : 4 + down + height, 4 + right : 4 + right + width], within=1e-12)
+    close(
+        warp(x, theta),
+        around[..., 4 + down : 4 + down + height, 4 + right : 4 + right + width],
+        within=1e-12,
+    )
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3, -1])
@@ -158,7 +185,10 @@ def test_one_theta_serves_the_whole_batch():
 def test_grid_holds_x_then_y_at_pixel_centres():
     grid = make_grid(identity(2, dtype=torch.float64), (2, 4))
     assert grid.shape == (2, 2, 4, 2)
-    close(grid[0, 0], torch.tensor([[-0.75, -0.5], [-0.25, -0.5], [0.25, -0.5], [0.75, -0.5]]).double())
+    close(
+        grid[0, 0],
+        torch.tensor([[-0.75, -0.5], [-0.25, -0.5], [0.25, -0.5], [0.75, -0.5]]).double(),
+    )
     close(grid[1, :, 0, 1], torch.tensor([-0.5, 0.5]).double())
 
 
@@ -177,16 +207,30 @@ def test_sample_reads_halfway_between_two_pixels():
 @few
 def test_affine_is_shear_then_scale_then_turn_then_move(angle, scale, shift_x, shift_y, shear):
     a = np.deg2rad(angle)
-    turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])  # y points down: clockwise on the screen
+    turn = np.array(
+        [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    )  # y points down: clockwise on the screen
     expected = np.c_[turn @ (scale * np.eye(2)) @ [[1, shear], [0, 1]], [shift_x, shift_y]]
-    numbers = (torch.tensor([float(n)], dtype=torch.float64) for n in (angle, scale, shift_x, shift_y, shear))
+    numbers = (
+        torch.tensor([float(n)], dtype=torch.float64)
+        for n in (angle, scale, shift_x, shift_y, shear)
+    )
     close(affine(*numbers)[0], torch.from_numpy(expected))
 
 
 def test_a_window_turned_by_90_degrees_has_its_first_corner_at_the_top_right():
-    top_left, top_right, bottom_right, bottom_left = [-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]
+    top_left, top_right, bottom_right, bottom_left = (
+        [-1.0, -1.0],
+        [1.0, -1.0],
+        [1.0, 1.0],
+        [-1.0, 1.0],
+    )
     close(corners(identity())[0], torch.tensor([top_left, top_right, bottom_right, bottom_left]))
-    close(corners(affine(90))[0], torch.tensor([top_right, bottom_right, bottom_left, top_left]), within=1e-6)
+    close(
+        corners(affine(90))[0],
+        torch.tensor([top_right, bottom_right, bottom_left, top_left]),
+        within=1e-6,
+    )
 
 
 def test_a_positive_shear_pushes_the_lower_edge_of_the_window_to_the_right():
@@ -197,7 +241,10 @@ def test_a_positive_shear_pushes_the_lower_edge_of_the_window_to_the_right():
 def test_affine_mixes_numbers_and_tensors_and_keeps_dtype():
     theta = affine(torch.tensor([0.0, 90.0], dtype=torch.float64), shift_x=0.5)
     assert theta.dtype == torch.float64
-    close(theta, torch.tensor([[[1, 0, 0.5], [0, 1, 0]], [[0, -1, 0.5], [1, 0, 0]]], dtype=torch.float64))
+    close(
+        theta,
+        torch.tensor([[[1, 0, 0.5], [0, 1, 0]], [[0, -1, 0.5], [1, 0, 0]]], dtype=torch.float64),
+    )
 
 
 def test_affine_keeps_fractions_beside_whole_number_tensors():
@@ -231,8 +278,12 @@ def test_compose_is_associative_and_follows_the_points(a, b, c):
 
 @given(st.integers(-3, 3), st.integers(-3, 3), st.integers(-2, 2), st.integers(0, 3))
 @few
-def test_compose_agrees_with_two_warps_for_whole_pixel_moves_and_quarter_turns(right, down, again, quarters):
-    x = torch.nn.functional.pad(noise(1, 1, 4, 4), (10, 10, 10, 10))  # 24x24, empty margin: nothing is cut off
+def test_compose_agrees_with_two_warps_for_whole_pixel_moves_and_quarter_turns(
+    right, down, again, quarters
+):
+    x = torch.nn.functional.pad(
+        noise(1, 1, 4, 4), (10, 10, 10, 10)
+    )  # 24x24, empty margin: nothing is cut off
     double = torch.zeros(1, dtype=torch.float64)
     first = affine(shift_x=double + right / 12, shift_y=down / 12)
     then = affine(double + 90 * quarters, shift_x=again / 12)
@@ -257,7 +308,9 @@ def test_determinant_of_a_mirrored_window_is_negative():
 @given(st.integers(0, 9), st.integers(0, 5))
 @few
 def test_outside_counts_the_pixels_that_left(columns, rows):
-    theta = affine(shift_x=torch.tensor([2 * columns / 9], dtype=torch.float64), shift_y=-2 * rows / 5)
+    theta = affine(
+        shift_x=torch.tensor([2 * columns / 9], dtype=torch.float64), shift_y=-2 * rows / 5
+    )
     left = 5 * 9 - (5 - rows) * (9 - columns)
     assert outside(theta, (5, 9)).item() == pytest.approx(left / 45)
 
@@ -273,84 +326,73 @@ def test_gradients_with_respect_to_image_and_theta_are_right(padding):
     torch.autograd.gradcheck(lambda x, theta: warp(x, theta, (3, 4), padding, 0.3), (x, theta))
 
 
-# Families
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_identity_parameters_of_a_family_give_the_identity_for_every_image(name, dtype):
-    parameters, theta_of = FAMILIES[name]
-    theta = theta_of(torch.tensor(parameters, dtype=dtype).repeat(3, 1))
-    assert theta.dtype == dtype
-    assert torch.equal(theta, identity(3, dtype=dtype))
-
-
-def test_the_families_are_those_of_the_experiment():
-    assert tuple(FAMILIES) == choices("family")
-
-
-def test_an_affine_family_reads_theta_row_by_row():
-    parameters = noise(4, 6)
-    theta = FAMILIES["affine"].to_theta(parameters)
-    for image in range(4):
-        assert theta[image].tolist() == [parameters[image, :3].tolist(), parameters[image, 3:].tolist()]
-
-
-@given(st.floats(-7, 7))
-@few
-def test_a_rotation_is_by_radians_and_affine_by_degrees(radians):
-    theta = FAMILIES["rotation"].to_theta(torch.tensor([[radians]], dtype=torch.float64))
-    cos, sin = np.cos(radians), np.sin(radians)
-    close(theta, torch.tensor([[[cos, -sin, 0], [sin, cos, 0]]], dtype=torch.float64))
-    close(theta, affine(torch.tensor([np.rad2deg(radians)])))
-
-
-@given(st.floats(-2, 2), number, number)
-@few
-def test_shift_scale_is_one_zoom_and_two_shifts(scale, right, down):
-    theta = FAMILIES["shift-scale"].to_theta(torch.tensor([[scale, right, down]], dtype=torch.float64))
-    close(theta, torch.tensor([[[scale, 0, right], [0, scale, down]]], dtype=torch.float64), within=1e-14)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_gradients_with_respect_to_a_familys_parameters_are_right(name):
-    start, theta_of = FAMILIES[name]
-    parameters = (torch.tensor(start) + noise(3, len(start), seed=5) - 0.5).requires_grad_()
-    assert parameters.dtype == torch.float64
-    torch.autograd.gradcheck(theta_of, (parameters,))
-    torch.autograd.gradcheck(lambda p: warp(noise(3, 1, 4, 5), theta_of(p), (3, 4)), (parameters,))
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_image_has_parameters_of_its_own(name):
-    start, theta_of = FAMILIES[name]
-    parameters = noise(5, len(start))
-    together = theta_of(parameters)
-    assert together.shape == (5, 2, 3)
-    for image in range(5):
-        close(together[[image]], theta_of(parameters[[image]]))
-
-
 # Errors
 
 
 @pytest.mark.parametrize(
     "x, theta, padding, message",
     [
-        (torch.rand(1, 8, 8), identity(), "zeros", r"x: expected images \(B, C, H, W\), got shape \(1, 8, 8\)"),
-        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), identity(), "zeros", "x: .*uint8.*Divide uint8 images by 255"),
-        (torch.rand(3, 1, 8, 8), identity(2), "zeros", r"theta: expected shape \(3, 2, 3\) or \(1, 2, 3\), got \(2, 2"),
+        (
+            torch.rand(1, 8, 8),
+            identity(),
+            "zeros",
+            r"x: expected images \(B, C, H, W\), got shape \(1, 8, 8\)",
+        ),
+        (
+            torch.zeros(1, 1, 8, 8, dtype=torch.uint8),
+            identity(),
+            "zeros",
+            "x: .*uint8.*Divide uint8 images by 255",
+        ),
+        (
+            torch.rand(3, 1, 8, 8),
+            identity(2),
+            "zeros",
+            r"theta: expected shape \(3, 2, 3\) or \(1, 2, 3\), got \(2, 2",
+        ),
         (torch.rand(1, 1, 8, 8), torch.eye(2, 3), "zeros", r"theta: .*got \(2, 3\)"),
         (torch.rand(1, 1, 8, 8), torch.eye(3)[None], "zeros", r"theta: .*got \(1, 3, 3\)"),
         (torch.rand(1, 1, 8, 8), torch.zeros(1, 6), "zeros", r"theta: .*got \(1, 6\)"),
-        (torch.rand(1, 1, 8, 8), identity().double(), "zeros", "theta is torch.float64 .* x is torch.float32"),
-        (torch.rand(1, 1, 8, 8), identity(device="meta"), "zeros", "theta is .* on meta, x is .* on cpu"),
+        (
+            torch.rand(1, 1, 8, 8),
+            identity().double(),
+            "zeros",
+            "theta is torch.float64 .* x is torch.float32",
+        ),
+        (
+            torch.rand(1, 1, 8, 8),
+            identity(device="meta"),
+            "zeros",
+            "theta is .* on meta, x is .* on cpu",
+        ),
         (torch.rand(1, 1, 8, 8), identity() * float("nan"), "zeros", "theta: holds nan or inf"),
         (torch.rand(1, 1, 8, 8), identity() / 0, "zeros", "theta: holds nan or inf"),
-        (torch.rand(1, 1, 8, 8), identity(), "zero", "unknown padding 'zero'. Did you mean 'zeros'"),
-        (torch.rand(1, 1, 8, 8), identity(), "backgruond", "unknown padding .* Did you mean 'background'"),
+        (
+            torch.rand(1, 1, 8, 8),
+            identity(),
+            "zero",
+            "unknown padding 'zero'. Did you mean 'zeros'",
+        ),
+        (
+            torch.rand(1, 1, 8, 8),
+            identity(),
+            "backgruond",
+            "unknown padding .* Did you mean 'background'",
+        ),
     ],
 )
 def test_wrong_arguments_raise_and_the_message_names_them(x, theta, padding, message):
     with pytest.raises(ValueError, match=message):
         warp(x, theta, padding=padding)
+
+
+def test_affine_takes_the_widest_floating_type_in_whatever_order():
+    single, double = torch.ones(1), torch.ones(1, dtype=torch.float64)
+    assert affine(single, double).dtype == affine(double, single).dtype == torch.float64
+    assert affine(single.to(torch.bfloat16), single).dtype == torch.float32
+    assert affine(torch.ones(1, dtype=torch.int64)).dtype == torch.get_default_dtype()
+
+
+def test_affine_of_whole_numbers_stays_on_their_device():
+    assert affine(torch.ones(1, dtype=torch.int64, device="meta")).device.type == "meta"
+    assert affine(torch.tensor(3.0), torch.ones(2, device="meta")).device.type == "meta"

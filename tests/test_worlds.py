@@ -11,7 +11,15 @@ from scipy import ndimage
 
 from stn_utils import data
 from stn_utils.data import distort, glyphs
-from stn_utils.data.worlds import TRAIN_SEED, WORLDS, add_crops, distortion, make_world
+from stn_utils.data.worlds import (
+    TRAIN_SEED,
+    WORLDS,
+    add_crops,
+    distortion,
+    is_random,
+    make_world,
+    statistics,
+)
 from stn_utils.experiment import choices
 from stn_utils.warp import affine, determinant, identity, invert, warp
 
@@ -19,7 +27,12 @@ TRAIN, TEST = 24, 6
 
 
 def noise(count, side=28, seed=0):
-    return torch.randint(256, (count, 1, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        256,
+        (count, 1, side, side),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def raw(train=TRAIN, test=TEST):
@@ -59,9 +72,13 @@ def test_poses_of_translated42_give_the_digits_back_exactly():
 def test_poses_of_rotated28_give_the_digits_back_but_for_blur():
     digits = smooth_digits(20)
     images, poses = distort(digits, 5, **distortion("rotated28"))
-    assert (images.float() - digits.float()).abs().amax(dim=(1, 2, 3)).median() > 60  # they did turn
+    assert (images.float() - digits.float()).abs().amax(
+        dim=(1, 2, 3)
+    ).median() > 60  # they did turn
     back = warp(images.float(), poses)
-    assert (back - digits.float()).abs().max() < 17  # two samplings of at most h^2/8 (|f_xx| + |f_yy|) = 8
+    assert (
+        back - digits.float()
+    ).abs().max() < 17  # two samplings of at most h^2/8 (|f_xx| + |f_yy|) = 8
 
 
 def draws(seed, count, room, max_angle):
@@ -84,7 +101,9 @@ def test_rotated28_turns_each_digit_clockwise_by_the_angle_the_seed_says():
     digits = smooth_digits(8)
     images, _ = distort(digits, 7, **distortion("rotated28"))
     for digit, image, angle in zip(digits, images, draws(7, 8, 0, 90)[0]):
-        oracle = ndimage.rotate(digit[0].double(), -angle, reshape=False, order=1, mode="grid-constant")
+        oracle = ndimage.rotate(
+            digit[0].double(), -angle, reshape=False, order=1, mode="grid-constant"
+        )
         assert abs(image[0].numpy() - oracle).max() < 0.51  # rounding
 
 
@@ -118,7 +137,11 @@ def as_in_the_first_three_worlds(digits, seed, canvas, max_angle=0.0, scatter=Fa
     count, side, room = len(digits), digits.shape[-1], canvas - digits.shape[-1]
     random = torch.Generator().manual_seed(seed)
     angle = max_angle * (2 * torch.rand(count, generator=random) - 1)
-    place = torch.randint(room + 1, (count, 2), generator=random) if scatter else torch.full((count, 2), room // 2)
+    place = (
+        torch.randint(room + 1, (count, 2), generator=random)
+        if scatter
+        else torch.full((count, 2), room // 2)
+    )
     shift = (2 * place + side) / canvas - 1
     poses = affine(angle, side / canvas, shift[:, 0], shift[:, 1])
     images = warp(digits.float(), invert(poses), size=(canvas, canvas)).round().to(torch.uint8)
@@ -128,7 +151,9 @@ def as_in_the_first_three_worlds(digits, seed, canvas, max_angle=0.0, scatter=Fa
 @pytest.mark.parametrize("world", ["clean28", "rotated28", "translated42"])
 def test_the_first_three_worlds_have_kept_every_bit(world):
     digits = noise(50)
-    now, before = (make(digits, 11, **distortion(world)) for make in (distort, as_in_the_first_three_worlds))
+    now, before = (
+        make(digits, 11, **distortion(world)) for make in (distort, as_in_the_first_three_worlds)
+    )
     assert torch.equal(now[0], before[0]) and torch.equal(now[1], before[1])
 
 
@@ -140,7 +165,9 @@ def test_poses_of_rts42_give_the_digits_back_but_for_blur():
     images, poses = distort(digits, 5, **distortion("rts42"))
     assert images.shape == (40, 1, 42, 42) and images.dtype == torch.uint8
     back = warp(images.float(), poses, size=(28, 28))
-    assert (back - digits.float()).abs().max() < 25  # two samplings: 8 as above, and 8 / 0.7^2 on the smallest
+    assert (
+        back - digits.float()
+    ).abs().max() < 25  # two samplings: 8 as above, and 8 / 0.7^2 on the smallest
 
 
 def test_rts42_turns_and_scales_within_its_range_and_leaves_no_part_of_the_range_out():
@@ -190,12 +217,18 @@ def cluttered(digits, seed, canvas, crops, crop_sides, mix, binary=False, scatte
                 top, left = int(top * (canvas - size + 1)), int(left * (canvas - size + 1))
                 piece = digits[other, row : row + size, column : column + size]
                 under = layers[i][top : top + size, left : left + size]
-                under[:] = {"max": np.maximum(under, piece), "sum": under + piece, "over": piece}[mix]
+                under[:] = {"max": np.maximum(under, piece), "sum": under + piece, "over": piece}[
+                    mix
+                ]
         for i in own:
             placed = np.zeros((canvas, canvas), int)
             column, row = places[i]
             placed[row : row + side, column : column + side] = digits[i]
-            pictures.append(np.maximum(placed, layers[i]) if mix == "max" else np.minimum(placed + layers[i], 255))
+            pictures.append(
+                np.maximum(placed, layers[i])
+                if mix == "max"
+                else np.minimum(placed + layers[i], 255)
+            )
     return np.stack(pictures)
 
 
@@ -215,7 +248,12 @@ def test_images_beyond_the_first_part_get_pieces_of_any_other_image_too():
 
 def greys(count):
     """Images that are each one grey of their own: 1, 2, 3."""
-    return torch.arange(1, count + 1, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).contiguous()
+    return (
+        torch.arange(1, count + 1, dtype=torch.uint8)
+        .view(-1, 1, 1, 1)
+        .expand(-1, 1, 28, 28)
+        .contiguous()
+    )
 
 
 def strewn(images, canvas=40, crops=1, sides=(6, 6), mix="max", seed=0):
@@ -228,7 +266,9 @@ def strewn(images, canvas=40, crops=1, sides=(6, 6), mix="max", seed=0):
 @pytest.mark.parametrize("mix", ["max", "over"])
 def test_pieces_come_from_every_image_but_the_own(mix):
     images = greys(12)
-    seen = [set(strewn(images, crops=6, mix=mix, seed=seed)[4].unique().tolist()) for seed in range(60)]
+    seen = [
+        set(strewn(images, crops=6, mix=mix, seed=seed)[4].unique().tolist()) for seed in range(60)
+    ]
     assert set.union(*seen) == {0, *range(1, 13)} - {5}
 
 
@@ -308,7 +348,9 @@ def test_clean28_leaves_images_as_they_are_with_their_labels():
         assert torch.equal(part.images, images[serials(part)])
         assert torch.equal(part.labels, labels[serials(part)])
         assert torch.equal(part.poses, identity(len(part)))
-    assert torch.equal(world.test.images, test_images) and torch.equal(world.test.labels, test_labels)
+    assert torch.equal(world.test.images, test_images) and torch.equal(
+        world.test.labels, test_labels
+    )
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -316,7 +358,9 @@ def test_split_is_eleven_to_one_disjoint_and_the_same_in_every_world(name):
     world, clean = world_of(name, train=48), world_of(train=48)
     assert (len(world.train), len(world.val), len(world.test)) == (44, 4, TEST)
     assert sorted(serials(clean.train) + serials(clean.val)) == list(range(48))
-    assert torch.equal(world.train.labels, clean.train.labels) and torch.equal(world.val.labels, clean.val.labels)
+    assert torch.equal(world.train.labels, clean.train.labels) and torch.equal(
+        world.val.labels, clean.val.labels
+    )
     assert serials(clean.train) != sorted(serials(clean.train))  # drawn, not cut off
 
 
@@ -330,7 +374,9 @@ def test_a_replica_merges_training_and_validation():
 def test_parts_are_distorted_by_seeds_of_their_own():
     same = noise(1).expand(24, 1, 28, 28)
     labels = torch.zeros(24, dtype=torch.int64)
-    world = make_world("mnist", "rotated28", ((same, labels), (same[:2], labels[:2])), "made up", False, "cpu")
+    world = make_world(
+        "mnist", "rotated28", ((same, labels), (same[:2], labels[:2])), "made up", False, "cpu"
+    )
     starts = [part.poses[:2].tolist() for part in (world.train, world.val, world.test)]
     assert starts[0] != starts[1] != starts[2] != starts[0]
 
@@ -340,14 +386,11 @@ def test_spec_describes_the_training_images(name):
     world = world_of(name)
     pixels = world.train.images.double().numpy() / 255
     spec = world.spec
-    assert (spec["channels"], spec["canvas"], spec["view"], spec["classes"]) == (
-        1,
-        *(WORLDS[name][k] for k in ("canvas", "view")),
-        10,
-    )
-    assert spec["background"] == [0.0]
-    assert spec["mean"] == pytest.approx([pixels.mean()], rel=1e-5)
-    assert spec["std"] == pytest.approx([pixels.std()], rel=1e-3)
+    sizes = [(WORLDS[name][key],) * 2 for key in ("canvas", "output_size")]
+    assert spec[:4] == (1, *sizes, 10)
+    assert spec.background == [0.0]
+    assert spec.mean == pytest.approx([pixels.mean()], rel=1e-5)
+    assert spec.std == pytest.approx([pixels.std()], rel=1e-3)
 
 
 def test_batch_gives_floats_from_0_to_1_and_their_labels():
@@ -358,33 +401,114 @@ def test_batch_gives_floats_from_0_to_1_and_their_labels():
     assert y.tolist() == part.labels[[3, 1]].tolist()
 
 
-def test_first_takes_the_first_images_and_refuses_more_than_there_are():
+def test_head_takes_the_first_images_and_refuses_more_than_there_are():
     part = world_of().train
-    assert serials(part.first(5)) == serials(part)[:5] and len(part.first(None)) == 22
+    assert serials(part.head(5)) == serials(part)[:5] and len(part.head(None)) == 22
     with pytest.raises(ValueError, match="n_train: 23 images asked for, 22 are there"):
-        part.first(23)
+        part.head(23)
 
 
 @pytest.mark.parametrize("name", ["rts42", "cluttered40"])
 @pytest.mark.parametrize("replica", [False, True])
-def test_drawn_anew_are_the_training_digits_with_their_labels_in_other_pictures(name, replica):
+def test_augmented_are_the_training_digits_with_their_labels_in_other_pictures(name, replica):
     world = world_of(name, replica)
-    new, again, other = (world.drawn_anew(seed) for seed in (50, 50, 51))
+    new, again, other = (world.augmented(seed) for seed in (50, 50, 51))
     assert torch.equal(new.labels, world.train.labels)
     assert torch.equal(new.images, again.images) and torch.equal(new.poses, again.poses)
     for part in (world.train, other):
         assert not any(torch.equal(ours, theirs) for ours, theirs in zip(new.images, part.images))
         assert not torch.equal(new.poses, part.poses)
-    assert torch.equal(world.drawn_anew(TRAIN_SEED).images, world.train.images)  # the same digits, then
+    assert torch.equal(
+        world.augmented(TRAIN_SEED).images, world.train.images
+    )  # the same digits, then
 
 
-def test_drawn_anew_can_be_the_first_few_and_refuses_more_than_there_are():
+def test_augmented_can_be_the_first_few_and_refuses_more_than_there_are():
     world = world_of("translated42")
-    part = world.drawn_anew(50, 5)
+    part = world.augmented(50, 5)
     assert torch.equal(part.labels, world.train.labels[:5])
-    assert torch.equal(warp(part.images.float(), part.poses, size=(28, 28)).round(), world.digits[:5].float())
+    assert torch.equal(
+        warp(part.images.float(), part.poses, size=(28, 28)).round(),
+        world.upright[world.order[:5]].float(),
+    )
     with pytest.raises(ValueError, match="n_train: 23 images asked for, 22 are there"):
-        world.drawn_anew(50, 23)
+        world.augmented(50, 23)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_world_is_random_if_another_seed_draws_other_pictures(name):
+    digits = noise(4)
+    ours, theirs = (distort(digits, seed, **distortion(name))[0] for seed in (1, 2))
+    assert is_random(name) != torch.equal(ours, theirs)
+
+
+def test_where_nothing_is_random_no_picture_is_drawn_anew():
+    with pytest.raises(ValueError, match="clean28: nothing in it is random"):
+        world_of().augmented(50)
+
+
+def test_statistics_have_a_number_a_channel():
+    images = torch.cat([noise(50, seed=seed) // (1 + seed) for seed in range(3)], dim=1)
+    mean, std = statistics(images)
+    pixels = images.double().numpy() / 255
+    assert mean == pytest.approx(pixels.mean(axis=(0, 2, 3)).tolist(), rel=1e-5)
+    assert std == pytest.approx(pixels.std(axis=(0, 2, 3)).tolist(), rel=1e-4)
+
+
+# Pictures that are not square
+
+
+def smooth_bar(height, width):
+    """A soft bar off the middle, black at the edge: (1, 1, height, width), uint8."""
+    y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
+    bar = torch.exp(-(((x - 0.55 * width) / 5) ** 2) - ((y - 0.45 * height) / 3) ** 2)
+    return (255 * bar).round().to(torch.uint8)[None, None]
+
+
+def test_a_box_that_is_only_moved_keeps_its_sides():
+    box = torch.zeros(30, 1, 28, 40, dtype=torch.uint8)
+    box[..., 10:18, 10:30] = 255
+    images, poses = distort(box, 0, canvas=(60, 50), scatter=True)
+    assert images.shape == (30, 1, 60, 50)
+    for image in images[:, 0] > 127:
+        assert (image.any(dim=1).sum(), image.any(dim=0).sum()) == (8, 20)
+    back = warp(images.double(), poses.double(), size=(28, 40))
+    assert torch.equal(back.round().to(torch.uint8), box)
+
+
+def test_places_on_a_canvas_that_is_not_square_cover_it():
+    _, poses = distort(noise(300, side=2), 0, canvas=(3, 5), scatter=True)
+    places = {(round(x, 4), round(y, 4)) for x, y in poses[:, :, 2].tolist()}
+    rows, columns = (-1 / 3, 1 / 3), (-0.6, -0.2, 0.2, 0.6)
+    assert places == {(round(x, 4), round(y, 4)) for y in rows for x in columns}
+
+
+@pytest.mark.parametrize("height, width", [(41, 61), (61, 41)])
+def test_a_turn_is_a_turn_on_every_shape(height, width):
+    picture = smooth_bar(height, width).expand(6, -1, -1, -1)
+    images, _ = distort(picture, 7, canvas=(height, width), max_angle=90.0)
+    for image, angle in zip(images, draws(7, 6, 0, 90)[0]):
+        options = dict(reshape=False, order=1, mode="grid-constant")
+        oracle = ndimage.rotate(picture[0, 0].double(), -angle, **options)
+        assert abs(image[0].numpy() - oracle).max() < 0.51  # rounding
+
+
+@pytest.mark.parametrize("canvas", [(60, 90), (90, 60), 80])
+def test_poses_undo_turn_scale_and_place_on_every_shape(canvas):
+    picture = smooth_bar(40, 50).expand(20, 2, -1, -1)
+    options = dict(max_angle=45.0, scales=(0.7, 1.1), scatter=True)
+    images, poses = distort(picture, 3, canvas=canvas, **options)
+    back = warp(images.float(), poses, size=(40, 50))
+    assert (back - picture.float()).abs().max() < 26  # two samplings
+
+
+def test_clutter_strews_square_pieces_over_the_whole_of_any_canvas():
+    ones = torch.ones(400, 1, 20, 30, dtype=torch.uint8)
+    random = torch.Generator().manual_seed(0)
+    black = torch.zeros(400, 1, 24, 44)
+    strewn_ = add_crops(black, ones, torch.arange(400), random, 6, (6, 6), "sum")[:, 0]
+    assert (strewn_.sum(dim=(1, 2)) == 6 * 6**2).all()
+    assert strewn_.sum(dim=(0, 1)).all() and strewn_.sum(dim=(0, 2)).all()
 
 
 # Glyphs
@@ -408,7 +532,9 @@ def test_fonts_of_training_and_test_are_different_and_come_with_matplotlib():
     import matplotlib
 
     train, test = glyphs.FONTS
-    files = [Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf" for font in train + test]
+    files = [
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf" for font in train + test
+    ]
     sums = {hashlib.md5(path.read_bytes()).hexdigest() for path in files}
     assert len(sums) == len(train) + len(test) == len({*train, *test})
 
@@ -422,6 +548,10 @@ def test_test_glyphs_are_drawn_from_the_test_fonts_by_a_seed_of_their_own(monkey
 
 def test_labels_say_what_the_glyphs_show():
     (images, labels), (test_images, test_labels) = glyphs.glyphs(600, 300)
-    means = torch.stack([images[labels == digit].float().mean(dim=0) for digit in range(10)]).flatten(1)
+    means = torch.stack(
+        [images[labels == digit].float().mean(dim=0) for digit in range(10)]
+    ).flatten(1)
     nearest = torch.cdist(test_images.float().flatten(1), means).argmin(dim=1)
-    assert (nearest == test_labels).float().mean() > 0.6  # fonts never seen; by chance it would be 0.1
+    assert (
+        nearest == test_labels
+    ).float().mean() > 0.6  # fonts never seen; by chance it would be 0.1

@@ -5,8 +5,9 @@ from torch import nn
 
 from stn_utils.layers import start_at_identity
 from stn_utils.models import SequentialTransformer
+from stn_utils.spec import ImageSpec
 
-SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1307], std=[0.3081])
+SPEC = ImageSpec(1, (28, 28), (28, 28), 10, background=[0.0], mean=[0.1307], std=[0.3081])
 
 
 def localization(channels=1):
@@ -26,7 +27,9 @@ def moving(steps, channels=1, spread=0.15, **options):
     """A transformer that has left its start: every step moves the window, other images otherwise."""
     layer = new(steps, channels, **options)
     with torch.no_grad():
-        nn.init.normal_(layer.localization[-1].weight, std=3.0 if "bounded" in layer.mistakes else spread)
+        nn.init.normal_(
+            layer.localization[-1].weight, std=3.0 if "bounded" in layer.mistakes else spread
+        )
         if hasattr(layer, "memory"):
             nn.init.normal_(layer.memory.weight, std=2 * spread)
     return layer
@@ -39,13 +42,17 @@ def noise(*shape, seed=1):
 def soft(count, side):
     """Pictures (count, 1, side, side) without an edge, no two alike."""
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
-    return torch.stack([torch.sin(2 * x + i) * torch.cos(1.5 * y - i) for i in range(count)])[:, None]
+    return torch.stack([torch.sin(2 * x + i) * torch.cos(1.5 * y - i) for i in range(count)])[
+        :, None
+    ]
 
 
 def seen_by_localization(layer, x):
     """What the localization net gets, a tensor a step, and the output."""
     seen = []
-    handle = layer.localization.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    handle = layer.localization.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].clone())
+    )
     out = layer(x)
     handle.remove()
     return seen, out

@@ -8,9 +8,10 @@ from torch import nn
 
 from stn_utils.actions import ACTIONS, STAY
 from stn_utils.models import Policy, ReinforcedNet, ReinforcedTransformer
+from stn_utils.spec import ImageSpec
 from stn_utils.warp import affine
 
-SPEC = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.1307], std=[0.3081])
+SPEC = ImageSpec(1, (28, 28), (28, 28), 10, background=[0.0], mean=[0.1307], std=[0.3081])
 SIDE = 16
 LEFT, RIGHT = ("left", affine(shift_x=-0.25)), ("right", affine(shift_x=0.25))
 THREE = [STAY, LEFT, RIGHT]
@@ -29,7 +30,7 @@ def made(kind="learned", actions="all", steps=3, size=(SIDE, SIDE), channels=1, 
     """A transformer; its policy at its start."""
     torch.manual_seed(seed)
     actions = ACTIONS[actions] if isinstance(actions, str) else actions
-    policy = Policy(channels, size[0], len(actions)) if kind == "learned" else None
+    policy = Policy(channels, size, len(actions)) if kind == "learned" else None
     return ReinforcedTransformer(policy, actions, steps, size, kind=kind, **options)
 
 
@@ -43,7 +44,9 @@ def opinionated(transformer):
             nn.init.normal_(layer.weight, std=2 / math.sqrt(layer.weight[0].numel()))
     nn.init.normal_(policy.choice.weight, std=4.0)
     seen = batch(50, side)[0].expand(50, policy.features[0].in_channels, side, side)
-    policy.choice.bias -= policy(seen, torch.zeros(50, len(transformer.moves)), None)[0].mean(dim=0)  # no favourite
+    policy.choice.bias -= policy(seen, torch.zeros(50, len(transformer.moves)), None)[0].mean(
+        dim=0
+    )  # no favourite
     return transformer
 
 

@@ -21,7 +21,9 @@ def fitted(**options):
     """A Run of two epochs on a few glyphs; nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stn_utils.data, "load", tiny_load)
-        experiment = Experiment(**{"dataset": "glyphs", "epochs": EPOCHS, "n_train": 128, **options})
+        experiment = Experiment(
+            **{"dataset": "glyphs", "epochs": EPOCHS, "n_train": 128, **options}
+        )
         return train.fit(experiment, "cpu", quiet=True)
 
 
@@ -31,8 +33,16 @@ def colours(count, size=(40, 20)):
 
 LOOKING = {  # a net of several looks, the weights that let it look elsewhere, and the number of its looks
     "stnet": ({}, {"localization.9.bias": [0.8, -0.1, 0.4, 0.1, 0.8, 0.2]}, 1),
-    "sequential": ({"model": "sequential", "steps": 3}, {"localization.9.bias": [0.7, -0.3, 0.6, 0.3, 0.7, 0.3]}, 3),
-    "reinforced": ({"model": "reinforced", "steps": 4}, {"policy.choice.bias": [0, 0, 1, 0, 0, 0, 0, 0, 0]}, 4),
+    "sequential": (
+        {"model": "sequential", "steps": 3},
+        {"localization.9.bias": [0.7, -0.3, 0.6, 0.3, 0.7, 0.3]},
+        3,
+    ),
+    "reinforced": (
+        {"model": "reinforced", "steps": 4},
+        {"policy.choice.bias": [0, 0, 1, 0, 0, 0, 0, 0, 0]},
+        4,
+    ),
 }
 
 
@@ -40,7 +50,10 @@ def looking(name, **fields):
     """A Run whose net moves its window in every look, and the number of looks."""
     options, weights, count = LOOKING[name]
     run = fitted(world="translated42", epochs=0, **options, **fields)
-    changed = {f"transformer.{key}": torch.tensor(value, dtype=torch.float32) for key, value in weights.items()}
+    changed = {
+        f"transformer.{key}": torch.tensor(value, dtype=torch.float32)
+        for key, value in weights.items()
+    }
     assert all(run.weights[key].shape == value.shape for key, value in changed.items())
     return dataclasses.replace(run, weights={**run.weights, **changed}), count
 

@@ -27,7 +27,14 @@ def made_up(row, seed, top1=0.5, **history):
     experiment = {**PLAN["common"], **PLAN["rows"].get(row, {"model": "stnet"}), "seed": seed}
     result = {"test_top1": top1, "parameters": 21840}
     history = {"epoch": [1], **history}
-    return {"study": "tiny", "row": row, "seed": seed, "experiment": experiment, "history": history, "result": result}
+    return {
+        "study": "tiny",
+        "row": row,
+        "seed": seed,
+        "experiment": experiment,
+        "history": history,
+        "result": result,
+    }
 
 
 def write_records(study, scores):

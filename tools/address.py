@@ -1,6 +1,7 @@
-"""Write the course's public address into pyproject.toml, the setup cells, the badges and the title pictures.
+"""Write the course's public address into pyproject.toml, the setup cells, the badges and the title
+pictures.
 
-    python tools/address.py https://github.com/OWNER/REPO      ("" takes it away again)
+python tools/address.py https://github.com/OWNER/REPO      ("" takes it away again)
 """
 
 import re
@@ -24,24 +25,38 @@ def badge(address, path):
 
 
 def rewrite_notebook(notebook, address, path):
-    """Badge and title picture in the first cell, the address in the setup cell; repeated, it changes nothing."""
-    raw = address.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main" if address else ".."
+    """Badge and title picture in the first cell, the address in the setup cell; repeated, it
+    changes nothing.
+    """
+    raw = (
+        address.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main"
+        if address
+        else ".."
+    )
     first = notebook.cells[0]
     first.source = re.sub(rf"^{MARK}.*$", badge(address, path), first.source, flags=re.M)
-    first.source = re.sub(r"\]\((?:\.\.|https://raw\.[^)]*?/main)/assets/", f"]({raw}/assets/", first.source)
+    first.source = re.sub(
+        r"\]\((?:\.\.|https://raw\.[^)]*?/main)/assets/", f"]({raw}/assets/", first.source
+    )
     for cell in notebook.cells:
         if cell.cell_type == "code" and "COURSE = " in cell.source:
-            cell.source = re.sub(r'^COURSE = ".*?"', f'COURSE = "{address}"', cell.source, flags=re.M)
+            cell.source = re.sub(
+                r'^COURSE = ".*?"', f'COURSE = "{address}"', cell.source, flags=re.M
+            )
     return notebook
 
 
 def main(url):
     match = FORM.fullmatch(url)
     if url and not match:
-        sys.exit(f"URL={url!r}: expected https://github.com/OWNER/REPO, the only kind that Colab opens.")
+        sys.exit(
+            f"URL={url!r}: expected https://github.com/OWNER/REPO, the only kind that Colab opens."
+        )
     address = f"https://github.com/{match[1]}/{match[2]}" if match else ""
     project = ROOT / "pyproject.toml"
-    project.write_text(re.sub(r'^address = ".*?"', f'address = "{address}"', project.read_text(), flags=re.M))
+    project.write_text(
+        re.sub(r'^address = ".*?"', f'address = "{address}"', project.read_text(), flags=re.M)
+    )
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         nbformat.write(rewrite_notebook(notebook, address, f"notebooks/{path.name}"), path)
@@ -50,7 +65,9 @@ def main(url):
     for i, line in enumerate(lines):
         if MARK in line:
             chapter = re.search(r"notebooks/\w+\.ipynb", line)[0]
-            lines[i] = re.sub(rf"{MARK}(?: \[!\[[^|]*?\)\]\([^|)]*\))?", badge(address, chapter), line)
+            lines[i] = re.sub(
+                rf"{MARK}(?: \[!\[[^|]*?\)\]\([^|)]*\))?", badge(address, chapter), line
+            )
     readme.write_text("\n".join(lines) + "\n")
     print(f"The course's address is {address or 'not set'}.")
 

@@ -1,11 +1,12 @@
 """Seconds per epoch of `fit`'s loop against the PyTorch tutorial's own loop, and against the floor.
 
-Three ways to train the tutorial's net, batch 64, SGD 0.01, float32, on 60,000 MNIST images, in alternation, each side
-in a process of its own:
-  tutorial  DataLoader with 4 workers, PIL images, ToTensor and Normalize in Python, as in the PyTorch tutorial
+Three ways to train the tutorial's net, batch 64, SGD 0.01, float32, on 60,000 MNIST images, in
+alternation, each side in a process of its own:
+  tutorial  as in the PyTorch tutorial: DataLoader with 4 workers, PIL images, Normalize in Python
   ours      stn_utils.train.train_epoch: images resident, channels_last on the CPU
   floor     ours without data: the same forward, backward and step on one resident batch, repeated
-No evaluation and no pictures on any side. Seconds on a shared machine say little; the ratios are the result.
+No evaluation and no pictures on any side. Seconds on a shared machine say little; the ratios are
+the result.
 """
 
 import argparse
@@ -29,10 +30,11 @@ TUTORIAL = Experiment(optimizer="sgd", lr=0.01, padding="zeros", replica=True)
 
 
 def tutorial_dataset(part):
-    """torchvision's own MNIST dataset, its __getitem__ and PIL images included, on images that are already here."""
+    """torchvision's own MNIST dataset, `__getitem__` and PIL images included, on resident images."""
     vision = torchvision()
     dataset = vision.datasets.MNIST.__new__(vision.datasets.MNIST)
-    dataset.data, dataset.targets, dataset.target_transform = part.images[:, 0].cpu(), part.labels.cpu(), None
+    dataset.data, dataset.targets = part.images[:, 0].cpu(), part.labels.cpu()
+    dataset.target_transform = None
     steps = [vision.transforms.ToTensor(), vision.transforms.Normalize((0.1307,), (0.3081,))]
     dataset.transform = vision.transforms.Compose(steps)
     return dataset
@@ -52,7 +54,7 @@ def tutorial_epoch(model, optimizer, loader, device):
 
 
 def floor_epoch(model, optimizer, part, batch_size):
-    """What no loop of this kind can beat: the same arithmetic on one batch that is already there."""
+    """What no such loop can beat: the same arithmetic on one batch that is already there."""
     model.train()
     x, y = part.batch(slice(0, batch_size))
     for _ in range(-(-len(part) // batch_size)):
@@ -73,26 +75,29 @@ def seconds(call, *arguments):
 
 
 def prepare(world, device, ours, seed):
-    """A fresh net and optimizer. The tutorial's net gets normalized images, so its own normalization is off."""
+    """A fresh net and optimizer. The tutorial's loader normalizes, so its net does not."""
     torch.manual_seed(seed)
     if ours:
         return begin(TUTORIAL, world.spec, device)
-    experiment = TUTORIAL.but(normalize="none")
+    experiment = TUTORIAL.replace(normalize="none")
     model = build(experiment, world.spec).to(device)
     return model, make_optimizer(model, experiment)
 
 
 def measure(side, seed, threads):
-    """Train one epoch of one side in this process; returns its seconds and test top-1 (and, for ours, the floor)."""
+    """Train one epoch of one side here: its seconds and test top-1 (and, for ours, the floor)."""
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     device = pick_device()
     world = load("mnist", "clean28", replica=True, device=device)
-    floor_epoch(*prepare(world, device, side == "ours", seed), world.train.first(640), 64)  # a GPU's first use costs seconds
+    warm = prepare(world, device, side == "ours", seed)
+    floor_epoch(*warm, world.train.head(640), 64)  # a GPU's first use costs seconds
     model, optimizer = prepare(world, device, side == "ours", seed)
     test = world.test
     if side == "tutorial":
-        loader = torch.utils.data.DataLoader(tutorial_dataset(world.train), batch_size=64, shuffle=True, num_workers=4)
+        loader = torch.utils.data.DataLoader(
+            tutorial_dataset(world.train), batch_size=64, shuffle=True, num_workers=4
+        )
         result = {"seconds": seconds(tutorial_epoch, model, optimizer, loader, device)}
         logits = predict(torch.nn.Sequential(Standardize(), model), test)
     else:
@@ -111,14 +116,19 @@ class Standardize(torch.nn.Module):
 
 def in_a_process_of_its_own(side, seed, threads):
     """Neither side inherits the other's warm caches."""
-    command = [sys.executable, __file__, "--side", side, "--seed", str(seed), "--threads", str(threads)]
+    command = [sys.executable, __file__, "--side", side]
+    command += ["--seed", str(seed), "--threads", str(threads)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5, help="alternating repetitions, each with a seed of its own")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=5, help="alternating repetitions, each with a seed of its own"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--side", choices=("tutorial", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
@@ -126,17 +136,24 @@ def main():
     if arguments.side:
         print(json.dumps(measure(arguments.side, arguments.seed, arguments.threads)))
         return
-    print(f"torch {torch.__version__}, {pick_device()}, {arguments.threads} threads, 60,000 images, batch 64")
+    print(f"torch {torch.__version__}, {pick_device()}, {arguments.threads} threads")
     ratios = {"tutorial / ours": [], "ours / floor": [], "top-1, ours minus tutorial, points": []}
     for seed in range(arguments.pairs):
         tutorial = in_a_process_of_its_own("tutorial", seed, arguments.threads)
         ours = in_a_process_of_its_own("ours", seed, arguments.threads)
-        new = (tutorial["seconds"] / ours["seconds"], ours["seconds"] / ours["floor"], 100 * (ours["top1"] - tutorial["top1"]))
+        new = (
+            tutorial["seconds"] / ours["seconds"],
+            ours["seconds"] / ours["floor"],
+            100 * (ours["top1"] - tutorial["top1"]),
+        )
         for values, value in zip(ratios.values(), new):
             values.append(value)
-        print(f"pair {seed + 1}: tutorial {tutorial['seconds']:5.1f} s  ours {ours['seconds']:5.1f} s  "
-              f"floor {ours['floor']:5.1f} s  tutorial/ours {new[0]:.2f}  ours/floor {new[1]:.3f}  "
-              f"top-1 {100 * tutorial['top1']:.1f} and {100 * ours['top1']:.1f} %", flush=True)  # fmt: skip
+        print(
+            f"pair {seed + 1}: tutorial {tutorial['seconds']:5.1f} s  ours {ours['seconds']:5.1f} s  "
+            f"floor {ours['floor']:5.1f} s  tutorial/ours {new[0]:.2f}  ours/floor {new[1]:.3f}  "
+            f"top-1 {100 * tutorial['top1']:.1f} and {100 * ours['top1']:.1f} %",
+            flush=True,
+        )
     for name, values in ratios.items():
         mean, half = interval(values)
         spread = f" ± {half:.2f} (95 %)" if half is not None else ""

@@ -1,7 +1,7 @@
 """Execute the chapters, the only way their outputs are made.
 
-    python tools/notebooks.py store [NAME ...]   at full size, normalised, back into notebooks/
-    python tools/notebooks.py course             into build/, as HTML pages that need no network
+python tools/notebooks.py store [NAME ...]   at full size, normalised, back into notebooks/
+python tools/notebooks.py course             into build/, as HTML pages that need no network
 """
 
 import html
@@ -16,9 +16,11 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS, BUILD = ROOT / "notebooks", ROOT / "build"
 LIMIT = 1_500_000  # bytes of a stored notebook
-# jupyter-server-mathjax ships MathJax with one font; left alone, MathJax looks for another and stretches no bracket.
+# jupyter-server-mathjax ships MathJax with one font; left alone, MathJax looks for another and
+# stretches no bracket.
 FONT = """<script type="text/x-mathjax-config">
-MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], preferredFont: null, webFont: "STIX-Web", imageFont: null}});
+MathJax.Hub.Config({"HTML-CSS": {
+  availableFonts: [], preferredFont: null, webFont: "STIX-Web", imageFont: null}});
 </script>"""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"/(?:root|home|Users|work|tmp|content)/|site-packages|[A-Z]:\\\\")
@@ -28,10 +30,14 @@ def execute(path):
     """Run a notebook top to bottom in a fresh kernel, in its own folder; errors stop the run."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", record_timing=False, store_widget_state=False,
+        notebook,
+        timeout=1800,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
         coalesce_streams=True,  # else the kernel's clock decides where a printed text is cut
         resources={"metadata": {"path": str(path.parent)}},
-    )  # fmt: skip
+    )
     client.execute()
     return notebook
 
@@ -54,7 +60,9 @@ def normalise(notebook):
             if "execution_count" in output:
                 output["execution_count"] = count
             if WIDGET in output.get("data", {}):
-                output["data"] = {"text/plain": "[a widget: it appears when this cell runs in Jupyter or Colab]"}
+                output["data"] = {
+                    "text/plain": "[a widget: it appears when this cell runs in Jupyter or Colab]"
+                }
     return notebook
 
 
@@ -98,14 +106,17 @@ def question(notebook):
 
 
 def export(notebook, name):
-    """One HTML page; formulas by the MathJax beside it, links to chapters and pictures made local."""
+    """One HTML page; formulas by the MathJax beside it, links and pictures made local."""
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="lab", require_js_url="", mermaid_js_url="",
-                            mathjax_url="mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe")  # fmt: skip
+    mathjax = "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe"
+    urls = {"require_js_url": "", "mermaid_js_url": "", "mathjax_url": mathjax}
+    exporter = HTMLExporter(template_name="lab", **urls)
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
     body = body.replace('<script src="">', "<script>").replace("<head>", "<head>" + FONT, 1)
-    body = re.sub(r'(?:\.\./|https://raw\.githubusercontent\.com/[^"/]+/[^"/]+/main/)assets/', "assets/", body)
+    body = re.sub(
+        r'(?:\.\./|https://raw\.githubusercontent\.com/[^"/]+/[^"/]+/main/)assets/', "assets/", body
+    )
     return re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', body)
 
 

@@ -1,6 +1,6 @@
-"""Draw the pictures that stand on top of README and chapters. Each is re-fitted from its Experiment and seed.
+"""Draw the pictures on top of README and chapters, each re-fitted from its Experiment and seed.
 
-    python tools/pictures.py [NAME ...]
+python tools/pictures.py [NAME ...]
 """
 
 import sys
@@ -9,55 +9,89 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from stn_utils import Experiment, fit, metrics, show, squares, study
+from stn_utils import Experiment, fit, metrics, show, study
+from stn_utils.exercises import squares
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 # Short epochs, so that the window can be seen setting out: 24 of 3,000 images.
 TRANSLATED = Experiment(world="translated42", n_train=3000, epochs=24)
 
-# As in the study `normalization`, with short epochs again: one rate for all, and a tenth for the localization net.
+# As in the study `normalization`, with short epochs again: one rate for all of the network, and a
+# tenth of it for the localization network.
 COLLAPSE = Experiment(
-    world="cluttered40", optimizer="sgd", lr=0.1, padding="zeros", mean=0.1307, std=0.3081, n_train=2000, epochs=24
+    world="cluttered40",
+    optimizer="sgd",
+    lr=0.1,
+    padding="zeros",
+    mean=0.1307,
+    std=0.3081,
+    n_train=2000,
+    epochs=24,
 )
 # Every look of one trained network.
 EPISODES = {
     "looks": Experiment(world="rts42", model="sequential", steps=5, n_train=20_000, epochs=8),
-    "moves": Experiment(world="translated42", model="reinforced", steps=6, actions="shifts-zooms", classifier="fcn",
-                        n_train=20_000, batch_size=128, epochs=8),
-}  # fmt: skip
+    "moves": Experiment(
+        world="translated42",
+        model="reinforced",
+        steps=6,
+        actions="shifts-zooms",
+        classifier="fcn",
+        n_train=20_000,
+        batch_size=128,
+        epochs=8,
+    ),
+}
 PICTURES = {
     "translated42": TRANSLATED,
     "adam": {
-        "SGD 0.01, momentum 0.9": COLLAPSE.but(lr=0.01, momentum=0.9),
-        "Adam 0.001": COLLAPSE.but(lr=0.001, optimizer="adam"),
+        "SGD 0.01, momentum 0.9": COLLAPSE.replace(lr=0.01, momentum=0.9),
+        "Adam 0.001": COLLAPSE.replace(lr=0.001, optimizer="adam"),
     },
-    "collapse": {"localization rate 0.1": COLLAPSE, "localization rate 0.01": COLLAPSE.but(loc_lr_ratio=0.1)},
+    "collapse": {
+        "localization rate 0.1": COLLAPSE,
+        "localization rate 0.01": COLLAPSE.replace(loc_lr_ratio=0.1),
+    },
 }
 
 
 def draw_squares():
-    """The CoordConv paper's toy test: how sure both networks are of every place, every second epoch."""
+    """The CoordConv paper's toy test: how sure each network is of every place, every 2nd epoch."""
     known, held_out = squares.split(squares.centres(32), "quadrant", 32)
     points = torch.cat([known, held_out])
     unseen = torch.arange(len(points)) >= len(known)
     panels = {}
-    contenders = [("CoordConv", squares.coordconv_net, 0.01, 16), ("deconvolution", squares.deconv_net, 0.005, 32)]
+    contenders = [
+        ("CoordConv", squares.coordconv_net, 0.01, 16),
+        ("deconvolution", squares.deconv_net, 0.005, 32),
+    ]
     for name, make, lr, batch_size in contenders:
         torch.manual_seed(0)
         net = make(32)
         lines = squares.learn(net, known, held_out, 40, lr, 32, batch_size)
         panels[name] = [(points, squares.answers(net, points, 32)[1], unseen) for _ in lines]
     frames = [
-        show.places({name: seen[i] for name, seen in panels.items()}, 32, f"epoch {i + 1}: how sure?")
+        show.place_map(
+            {name: seen[i] for name, seen in panels.items()}, 32, f"epoch {i + 1}: how sure?"
+        )
         for i in range(1, 40, 2)
     ]
-    print("squares", show.encode_gif(frames, ASSETS / "gifs" / "squares.gif", milliseconds=300), "bytes")
+    print(
+        "squares",
+        show.encode_gif(frames, ASSETS / "gifs" / "squares.gif", milliseconds=300),
+        "bytes",
+    )
 
 
 def draw_seeds():
     """Every seed of some rows of chapter 04's studies as a dot, with the interval of the mean."""
-    cnns = {"": "CNN", "-parameters": "of STN's\nsize", "-cost": "of STN's\ncost", "-longer": "trained\nlonger"}
+    cnns = {
+        "": "CNN",
+        "-parameters": "of STN's\nsize",
+        "-cost": "of STN's\ncost",
+        "-longer": "trained\nlonger",
+    }
     panels = {
         "MNIST": ("architectures", "mnist-convnet", "mnist-stnet"),
         "Fashion-MNIST": ("architectures", "fashion-convnet", "fashion-stnet"),
@@ -66,7 +100,10 @@ def draw_seeds():
     figure, axes = plt.subplots(1, 3, figsize=(show.WIDTH, 2.8), width_ratios=[5, 5, 4])
     for ax, (title, (name, cnn, stn)) in zip(axes, panels.items()):
         plan = study.load(name)
-        rows = {**{cnn + end: label for end, label in cnns.items() if cnn + end in plan.rows}, stn: "STN"}
+        rows = {
+            **{cnn + end: label for end, label in cnns.items() if cnn + end in plan.rows},
+            stn: "STN",
+        }
         for at, row in enumerate(rows):
             values = [100 * r["result"]["test_top1"] for r in plan.records() if r["row"] == row]
             mean, half = metrics.interval(values)
@@ -85,10 +122,17 @@ def draw(name):
     if name in OTHERS:
         return OTHERS[name]()
     if name in EPISODES:
-        pictures, milliseconds = show.episode(fit(EPISODES[name], "cpu"), step=name[:-1]), 800  # a look, a move
+        pictures, milliseconds = (
+            show.episode(fit(EPISODES[name], "cpu"), step=name[:-1]),
+            800,
+        )  # a look, a move
     else:
         wanted, milliseconds = PICTURES[name], 300
-        runs = {title: fit(e, "cpu") for title, e in wanted.items()} if isinstance(wanted, dict) else fit(wanted, "cpu")
+        runs = (
+            {title: fit(e, "cpu") for title, e in wanted.items()}
+            if isinstance(wanted, dict)
+            else fit(wanted, "cpu")
+        )
         pictures = show.frames(runs)
     print(name, show.encode_gif(pictures, ASSETS / "gifs" / f"{name}.gif", milliseconds), "bytes")
 

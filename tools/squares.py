@@ -1,9 +1,10 @@
-"""The CoordConv paper's toy test at its own size, from seeds 1000 on: assets/studies/squares.jsonl, a line per run.
+"""The CoordConv paper's toy test at its own size: assets/studies/squares.jsonl, a line per run.
 
     python tools/squares.py [SEED ...]
 
-Three seeds by default: CoordConv until it is perfect on both parts, the deconvolution net for 300 epochs, on both splits.
-Runs that are there already are passed over, so it may be stopped and started, and started twice with different seeds.
+Seeds 1000 to 1002 by default: CoordConv until it is perfect on both parts, the deconvolution net
+for 300 epochs, on both splits. Runs that are there already are passed over, so it may be stopped
+and started, and started twice with different seeds.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from stn_utils import squares
+from stn_utils.exercises import squares
 from stn_utils.models import count_parameters
 from stn_utils.run import provenance
 from stn_utils.study import append
@@ -33,12 +34,21 @@ def one(name, how, seed):
     net, began = make(), time.perf_counter()
     known, held_out = squares.split(squares.centres(), how, seed=seed)
     lines = zip(*squares.learn(net, known, held_out, **settings))
-    history = {key: [round(v, 6) for v in values] for key, values in zip(("epoch", "loss", "known", "held_out"), lines)}
+    history = {
+        key: [round(v, 6) for v in values]
+        for key, values in zip(("epoch", "loss", "known", "held_out"), lines)
+    }
     return {
-        "net": name, "split": how, "seed": seed, "settings": settings, "parameters": count_parameters(net),
-        "points": [len(known), len(held_out)], "seconds": round(time.perf_counter() - began, 1),
-        "history": history, "provenance": provenance(torch.device("cpu"), "drawn here"),
-    }  # fmt: skip
+        "net": name,
+        "split": how,
+        "seed": seed,
+        "settings": settings,
+        "parameters": count_parameters(net),
+        "points": [len(known), len(held_out)],
+        "seconds": round(time.perf_counter() - began, 1),
+        "history": history,
+        "provenance": provenance(torch.device("cpu"), "drawn here"),
+    }
 
 
 if __name__ == "__main__":
@@ -47,9 +57,14 @@ if __name__ == "__main__":
     for seed in [int(seed) for seed in sys.argv[1:]] or SEEDS:
         for how in squares.SPLITS:
             for name in NETS:
-                lines = [json.loads(line) for line in PATH.read_text().splitlines(keepends=True) if line.endswith("\n")]
+                lines = [
+                    json.loads(line)
+                    for line in PATH.read_text().splitlines(keepends=True)
+                    if line.endswith("\n")
+                ]
                 if (name, how, seed) in {(r["net"], r["split"], r["seed"]) for r in lines}:
                     continue
                 record = one(name, how, seed)
                 append(PATH, record)
-                print(name, how, seed, {key: values[-1] for key, values in record["history"].items()}, flush=True)
+                last = {key: values[-1] for key, values in record["history"].items()}
+                print(name, how, seed, last, flush=True)

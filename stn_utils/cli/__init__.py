@@ -12,6 +12,7 @@ WORLD_SIZE, which torchrun sets, share a study out.
 """
 
 import argparse
+import contextlib
 import inspect
 import os
 import sys
@@ -22,11 +23,12 @@ import torch
 from .. import study as studies
 from ..data import DATASETS, DataUnavailable, sources
 from ..doctor import check_machine
-from ..experiment import explain, one_of
+from ..experiment import explain
+from ..names import one_of
 from . import compare, predict, train
 
 
-def data(arguments):
+def data(arguments: argparse.Namespace) -> int:
     """List the data sets: where each was found, its licence; fetch what is absent."""
     failed = 0
     for name in [one_of("dataset", name, DATASETS) for name in arguments.names] or DATASETS:
@@ -45,11 +47,18 @@ def _rank():
     if values == ["", ""]:
         return 0, 1
     if not all(map(str.isdecimal, values)):
-        raise ValueError("RANK and WORLD_SIZE: expected two whole numbers, or neither; got {!r} and {!r}.".format(*values))
+        expected = "expected two whole numbers, or neither"
+        raise ValueError("RANK and WORLD_SIZE: {}; got {!r} and {!r}.".format(expected, *values))
     return tuple(map(int, values))
 
 
-def study(arguments):
+def _device():
+    """The GPU of this rank, where torchrun has started several; they are dealt out among ranks."""
+    gpu = os.environ.get("LOCAL_RANK") if torch.cuda.is_available() else None
+    return f"cuda:{int(gpu) % torch.cuda.device_count()}" if gpu else None
+
+
+def study(arguments: argparse.Namespace) -> int:
     """Run what a study still lacks, or print its table.
 
     Under torchrun every rank takes its share. Each run adds a line to
@@ -61,24 +70,26 @@ def study(arguments):
     """
     chosen = studies.load(arguments.name)
     if not arguments.show:
-        rank, ranks = _rank()
-        gpu = os.environ.get("LOCAL_RANK") if torch.cuda.is_available() else None  # torchrun's; GPUs are dealt out among ranks
-        device = arguments.device or (f"cuda:{int(gpu) % torch.cuda.device_count()}" if gpu else None)
-        studies.run_missing(chosen, arguments.rows, arguments.seeds, device, arguments.jobs, (rank, ranks))
-        if rank:
+        shard, device = _rank(), arguments.device or _device()
+        wanted = arguments.rows, arguments.seeds, device, arguments.jobs
+        studies.run_missing(chosen, *wanted, shard)
+        if shard[0]:
             return 0  # one table is enough
     print(studies.table(chosen))
     if left := len(chosen.missing()):
-        print(f"{left} run{'s' * (left > 1)} of the plan not in yet; the whole plan costs {chosen.cost}.")
+        runs = f"{left} run{'s' * (left > 1)} of the plan not in yet"
+        print(f"{runs}; the whole plan costs {chosen.cost}.")
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=form, **options)
 
     def error(self, message):
-        raise ValueError(f"{message.split(' (choose from')[0]}. {self.prog} --help says what it takes.")
+        fault = message.split(" (choose from")[0]
+        raise ValueError(f"{fault}. {self.prog} --help says what it takes.")
 
 
 def _parser():
@@ -88,41 +99,65 @@ def _parser():
     commands = parser.add_subparsers(title="commands", required=True, metavar=names)
 
     def command(name, call, text):
-        sub = commands.add_parser(name, help=text.splitlines()[0], description=inspect.cleandoc(text))
+        sub = commands.add_parser(
+            name, help=text.splitlines()[0], description=inspect.cleandoc(text)
+        )
         sub.set_defaults(call=call)
         return sub
 
     for name, module in (("train", train), ("compare", compare), ("predict", predict)):
-        module.add_arguments(command(name, module.run, module.__doc__))
+        module.add_arguments(command(name, module.main, module.__doc__))
     sub = command("study", study, study.__doc__)
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
-    sub.add_argument("--seeds", type=int, choices=range(1, 1001), metavar="1-1000", help="how many; default: the plan's")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
-    sub.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="1-64", help="runs at once; default 1")
+    for flag, most, text in (("--seeds", 1000, "the plan's"), ("--jobs", 64, "1, runs at once")):
+        number = {"type": int, "choices": range(1, most + 1), "metavar": f"1-{most}"}
+        sub.add_argument(flag, help=f"how many; default: {text}", **number)
+    sub.set_defaults(jobs=1)
     sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     sub.add_argument("--show", action="store_true", help="only print the table")
     sub = command("data", data, data.__doc__)
-    sub.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DATASETS)}; default all")
-    command("doctor", lambda arguments: 0 if check_machine() else 1, "Check this machine, a line per part.")
+    sub.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(DATASETS)}; default all"
+    )
+    doctor = "Check this machine, a line per part."
+    command("doctor", lambda arguments: 0 if check_machine() else 1, doctor)
     return parser, commands.choices
 
 
-def main(argv=None):
-    """Run a command line; returns its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+def _parsed(argv):
+    """The arguments; raises ValueError, naming the nearest, for what no command takes."""
     parser, commands = _parser()
+    if argv and not argv[0].startswith("-"):
+        one_of("command", argv[0], tuple(commands))
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        actions = commands.get(argv[0], parser)._actions
+        flags = [flag for action in actions for flag in action.option_strings]
+        if unknown[0].startswith("-"):
+            long = [flag for flag in flags if flag.startswith("--")]
+            one_of("flag", unknown[0].split("=")[0], long)
+        takes = f"stn {argv[0]} --help says what it takes"
+        raise ValueError(f"stn {argv[0]} takes no {unknown[0]!r}. {takes}.")
+    return arguments
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line():
+    usual = warnings.formatwarning
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
-        if argv and not argv[0].startswith("-"):
-            one_of("command", argv[0], tuple(commands))
-        arguments, unknown = parser.parse_known_args(argv)
-        if unknown:
-            actions = commands.get(argv[0], parser)._actions
-            flags = [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
-            if unknown[0].startswith("-"):
-                one_of("flag", unknown[0].split("=")[0], flags)
-            raise ValueError(f"stn {argv[0]} takes no {unknown[0]!r}. stn {argv[0]} --help says what it takes.")
-        code = arguments.call(arguments)
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; returns its exit code."""
+    try:
+        with _warnings_in_a_line():
+            arguments = _parsed(sys.argv[1:] if argv is None else argv)
+            code = arguments.call(arguments)
         sys.stdout.flush()  # a reader that has closed is noticed here, not at the interpreter's end
         return code
     except KeyboardInterrupt:

@@ -17,51 +17,73 @@ wins over the file. The folder runs/NAME holds
 """
 
 import csv
+import io
 import json
 import shlex
+from argparse import ArgumentParser, Namespace
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from filelock import FileLock, Timeout
+from PIL import Image
 
-from .. import metrics, show
-from ..experiment import BELONGS, Experiment, choices, one_of
+from .. import metrics, show, study
+from ..experiment import BELONGS, OLD_NAMES, Experiment, choices, with_new_names
 from ..models import count_parameters
+from ..names import one_of
 from ..run import Run
 from ..study.plan import read_experiment, read_yaml
 from ..train import fit, pick_device
 
-# Short names for a network and where its CoordConv layers are, as dgandiaga/stcoordconvnets has them.
+# Short names for a network and where its CoordConv layers are; dgandiaga/stcoordconvnets has them.
 NICKNAMES = {"coordconv": "convnet", "stcoordconv": "stnet"}
 PICTURES = {"confusion": show.confusion, "stn": show.before_after}
 SAVED = ("metrics", *PICTURES, "gif", "weights")
-OWN = {"name": str, "device": str, "quiet": bool, "tensorboard": bool, "save": list, "show": list}  # what a file may say of it
+# What a file may say beside the Experiment.
+OWN = {"name": str, "device": str, "quiet": bool, "tensorboard": bool, "save": list, "show": list}
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     """The Experiment's fields as flags, and what else a run on the command line needs."""
     parser.usage = "stn train [--config FILE] [--name NAME] [--resume] [--FIELD VALUE ...]"
     own = parser.add_argument_group("where")
-    own.add_argument("--config", metavar="FILE", help="YAML file of fields; flags win over it")
-    own.add_argument("--name", help="name of the folder; default: made of dataset, world, model, CoordConv and seed")
-    own.add_argument("--runs", default="runs", metavar="DIR", help="the folder that holds it; default runs")
-    own.add_argument("--resume", action="store_true", help="go on from the run that is there; only --epochs may differ")
-    own.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
-    own.add_argument("--tensorboard", action="store_true", help="event files as well: tensorboard --logdir runs")
-    own.add_argument("--quiet", action="store_true", help="no line an epoch")
-    own.add_argument("--save", nargs="*", metavar="WHAT", help=f"of {', '.join(SAVED)}; default all")
-    own.add_argument("--show", nargs="*", metavar="WHAT", help=f"open in a window, of {', '.join(PICTURES)}; default none")
+    texts = {
+        "config": "YAML file of fields; flags win over it",
+        "name": "name of the folder; default: made of dataset, world, model, CoordConv and seed",
+        "runs": "the folder that holds it; default runs",
+        "resume": "go on from the run that is there; only --epochs may differ",
+        "device": "cuda, mps or cpu; default: the fastest present",
+        "tensorboard": "event files as well: tensorboard --logdir runs",
+        "quiet": "no line an epoch",
+        "save": f"of {', '.join(SAVED)}; default all",
+        "show": f"open in a window, of {', '.join(PICTURES)}; default none",
+    }
+    switch = {"action": "store_true"}
+    options: dict[str, Any] = {
+        "config": {"metavar": "FILE"},
+        "runs": {"metavar": "DIR", "default": "runs"},
+        **dict.fromkeys(("resume", "tensorboard", "quiet"), switch),
+        **dict.fromkeys(("save", "show"), {"metavar": "WHAT", "nargs": "*"}),
+    }
+    for name, text in texts.items():
+        own.add_argument(f"--{name}", help=text, **options.get(name, {}))
     fields = parser.add_argument_group("the experiment")
     for name, field in Experiment.model_fields.items():
         names = ", ".join(choices(name))
-        extra = f" ({', '.join(NICKNAMES)} are short for a model with CoordConv)" if name == "model" else ""
-        of = f"; for {' and '.join(BELONGS[name])}" if name in BELONGS else ""
-        default = "" if field.default is None else f"; default {field.default}"  # else the description says it
-        text = f"{field.description}{f': {names}' if names else ''}{extra}{of}{default}"
-        switch = {"nargs": "?", "const": "true", "metavar": "true|false"}
-        flag = switch if field.annotation is bool else {"metavar": "NAME" if names else "X"}
-        fields.add_argument(f"--{name.replace('_', '-')}", dest=name, help=text.replace("%", "%%"), **flag)
+        text = f"{field.description}" + (f": {names}" if names else "")
+        if name == "model":
+            text += f" ({', '.join(NICKNAMES)} are short for a model with CoordConv)"
+        if name in BELONGS:
+            text += f"; for {' and '.join(BELONGS[name])}"
+        if field.default is not None:  # else the description says it
+            text += f"; default {field.default}"
+        yes_or_no: Any = {"nargs": "?", "const": "true", "metavar": "true|false"}
+        flag = yes_or_no if field.annotation is bool else {"metavar": "NAME" if names else "X"}
+        spelt = f"--{name.replace('_', '-')}"
+        fields.add_argument(spelt, dest=name, help=text.replace("%", "%%"), **flag)
 
 
 def _spelt_out(fields):
@@ -72,52 +94,79 @@ def _spelt_out(fields):
 
 
 def _read(path):
-    """A config file: fields of an Experiment, and options of OWN. Raises ValueError, naming file and line."""
+    """A config file: fields of an Experiment, and options of OWN.
+
+    Raises ValueError, naming file and line.
+    """
     given, at = read_yaml(Path(path))
     for name, value in given.items():
         with at(name):
-            one_of("field", name, [*Experiment.model_fields, *OWN])
+            one_of("field", OLD_NAMES.get(name, name), [*Experiment.model_fields, *OWN])
             if name in OWN and not isinstance(value, OWN[name]):
                 raise ValueError(f"{name}: expected a {OWN[name].__name__}, got {value!r}.")
-    read_experiment(_spelt_out({name: value for name, value in given.items() if name not in OWN}), at, whole=False)
-    return given
+    fields = {name: value for name, value in given.items() if name not in OWN}
+    read_experiment(_spelt_out(fields), at, whole=False)
+    return with_new_names(given)
 
 
 def _fields(arguments):
-    """The fields that file and flags give, the flags' last; nicknames spelt out. The file's OWN go into the arguments."""
+    """The fields that file and flags give, the flags' last; nicknames spelt out.
+
+    The file's OWN go into the arguments.
+    """
     given = _read(arguments.config) if arguments.config else {}
     for name in OWN.keys() & given.keys():
         value, flag = given.pop(name), getattr(arguments, name)
         setattr(arguments, name, value if flag in (None, False) else flag)
-    for what, wanted, valid in (("thing to save", arguments.save, SAVED), ("picture to show", arguments.show, tuple(PICTURES))):
-        for name in wanted or ():
-            one_of(what, name, valid)
-    flags = {name: getattr(arguments, name) for name in Experiment.model_fields if getattr(arguments, name) is not None}
-    given = {name: value for name, value in given.items() if name not in flags}  # before a nickname of it is spelt out
+    for name in arguments.save or ():
+        one_of("thing to save", name, SAVED)
+    for name in arguments.show or ():
+        one_of("picture to show", name, tuple(PICTURES))
+    flags = {name: getattr(arguments, name) for name in Experiment.model_fields}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    # Before a nickname of it is spelt out, for that says two fields.
+    given = {name: value for name, value in given.items() if name not in flags}
     return {**_spelt_out(given), **_spelt_out(flags)}
 
 
-def run(arguments):
-    """Train, or go on, and write the folder."""
-    fields, name = _fields(arguments), arguments.name  # in this order: the file may say the name
-    if not name:
+def _folder(arguments, fields):
+    """Where the run goes: one folder in --runs, wherever a name may want to lead."""
+    name = arguments.name
+    if name is None:
         one = Experiment(**fields)
-        name = "-".join(p for p in (one.dataset, one.world, one.model, one.coordconv, f"seed{one.seed}") if p != "none")
-    folder = Path(arguments.runs) / name
-    if Run.lies_in(folder) != arguments.resume:
-        raise ValueError(f"{folder} holds no run to resume." if arguments.resume else
-                         f"{folder} holds a run: add --resume to go on from it, or choose another --name.")  # fmt: skip
-    experiment = Run.load(folder).experiment.but(**fields) if arguments.resume else Experiment(**fields)
+        parts = one.dataset, one.world, one.model, one.coordconv, f"seed{one.seed}"
+        name = "-".join(part for part in parts if part != "none")
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ValueError(f"--name: expected the plain name of a folder, got {name!r}.")
+    return Path(arguments.runs) / name
+
+
+def main(arguments: Namespace) -> int:
+    """Train, or go on, and write the folder."""
+    fields = _fields(arguments)
+    folder = _folder(arguments, fields)
+    if arguments.resume and not Run.lies_in(folder):
+        raise ValueError(f"{folder} holds no run to resume.")
+    if not arguments.resume and Run.lies_in(folder):
+        cure = "add --resume to go on from it, or choose another --name"
+        raise ValueError(f"{folder} holds a run: {cure}.")
+    if arguments.resume:
+        experiment = Run.load(folder).experiment.replace(**fields)
+    else:
+        experiment = Experiment(**fields)
     pick_device(arguments.device)  # before a folder is made
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # The lock stays: who removes it may let two in.
     try:
-        with FileLock(folder.parent / f".{folder.name}.lock", blocking=False):  # the file stays: who removes it may let two in
-            found = _train(experiment, folder, arguments)
+        with FileLock(folder.parent / f".{folder.name}.lock", blocking=False):
+            run = _train(experiment, folder, arguments)
     except Timeout:
         raise ValueError(f"{folder}: another stn train is at it.") from None
-    if found.test is None:
-        where = "" if arguments.runs == "runs" else f" --runs {shlex.quote(arguments.runs)}"
-        print(f"{folder}: interrupted; stn train --resume --name {shlex.quote(name)}{where} goes on.")
+    if run.test is None:
+        flags = f"--name {shlex.quote(folder.name)}"
+        if arguments.runs != "runs":
+            flags += f" --runs {shlex.quote(arguments.runs)}"
+        print(f"{folder}: interrupted; stn train --resume {flags} goes on.")
         return 130
     return 0
 
@@ -125,50 +174,56 @@ def run(arguments):
 def _train(experiment, folder, arguments):
     """Fit, say the result, and write what was asked for; returns the Run."""
     board = folder / "tensorboard" if arguments.tensorboard else None
-    found = fit(experiment, arguments.device, folder, quiet=arguments.quiet, tensorboard=board)
-    if found.test:  # first: a picture may fail
-        print(f"{folder}: test top-1 {100 * found.test['top1']:.2f} % of {len(found.test['predictions']):,} images")
+    run = fit(experiment, arguments.device, folder, quiet=arguments.quiet, tensorboard=board)
+    if run.test:  # first: a picture may fail
+        count = len(run.test["predictions"])
+        print(f"{folder}: test top-1 {100 * run.test['top1']:.2f} % of {count:,} images")
     (folder / "config.yml").write_text(yaml.safe_dump(experiment.model_dump(), sort_keys=False))
-    if found.epochs:
-        write(found, folder, SAVED if arguments.save is None else arguments.save)
-        for draw in _pictures(found, arguments.show or ()).values():
-            draw(found)
-    return found
+    if run.epochs:
+        write(run, folder, SAVED if arguments.save is None else arguments.save)
+        for draw in _pictures(run, arguments.show or ()).values():
+            content = io.BytesIO()
+            show.save(content, draw(run))
+            Image.open(content).show()
+    return run
 
 
-def write(found, folder, save=SAVED):
+def write(run: Run, folder: Path, save: Collection[str] = SAVED) -> None:
     """Write a Run's tables, pictures and weights, those that `save` names, into its folder."""
     if "metrics" in save:
-        _write_metrics(found, folder)
+        _write_metrics(run, folder)
     if "weights" in save:
-        torch.save(found.weights, folder / "last.pt")
-        if found.best:
-            torch.save(found.best["weights"], folder / "best.pt")
-    for name, draw in _pictures(found, save).items():
-        show.save(folder / f"{name}.png", draw, found)
-    if "gif" in save and found.probe["thetas"] is not None:
-        frames = show.frames(found)
-        frames = frames[:: -(1 + len(frames) // 150)][::-1]  # of a long run every so many, the last one always
+        torch.save(run.weights, folder / "last.pt")
+        if run.best:
+            torch.save(run.best["weights"], folder / "best.pt")
+    for name, draw in _pictures(run, save).items():
+        show.save(folder / f"{name}.png", draw(run))
+    if "gif" in save and run.looks is not None:
+        frames = show.frames(run)
+        # Of a long run every so many, the last one always.
+        frames = frames[:: -(1 + len(frames) // 150)][::-1]
         show.encode_gif(frames, folder / "progress.gif", limit=5_000_000)
 
 
-def _pictures(found, wanted):
-    """Those of PICTURES that are wanted and that the Run has: one without looks has no warp, one interrupted no test."""
-    there = {"confusion": found.test is not None, "stn": found.probe["thetas"] is not None}
+def _pictures(run, wanted):
+    """Those of PICTURES that are wanted and that the Run has.
+
+    One without looks has no warp, one that was interrupted no test.
+    """
+    there = {"confusion": run.test is not None, "stn": run.looks is not None}
     return {name: draw for name, draw in PICTURES.items() if name in wanted and there[name]}
 
 
-def _write_metrics(found, folder):
-    lines = list(zip(*found.history.values()))
+def _write_metrics(run, folder):
+    lines = list(zip(*run.history.values()))
     with open(folder / "metrics.csv", "w", newline="") as file:
-        csv.writer(file).writerows([[*found.history], *lines])
-    content = {"title": found.title, "parameters": count_parameters(found.model()), "provenance": found.provenance}
-    content["epochs"] = [dict(zip(found.history, values)) for values in lines]
-    if found.best:
-        content["best_epoch"] = found.best["epoch"]
-    if found.test:
-        counts = found.test["confusion"]
-        content["test"] = {name: found.test[name] for name in ("loss", "calibration_error")}
-        content["test"] |= metrics.report(*metrics.from_counts(counts), len(counts))
-    content = json.loads(json.dumps(content), parse_constant=lambda nan: None)  # of a net that diverged; JSON has no nan
-    (folder / "metrics.json").write_text(json.dumps(content, indent=1))
+        csv.writer(file).writerows([[*run.history], *lines])
+    content = {"title": run.title, "parameters": count_parameters(run.model())}
+    content["provenance"] = run.provenance
+    content["epochs"] = [dict(zip(run.history, values)) for values in lines]
+    if run.best:
+        content["best_epoch"] = run.best["epoch"]
+    if run.test:
+        content["test"] = {name: run.test[name] for name in ("loss", "calibration_error")}
+        content["test"] |= metrics.report(run.test["confusion"])
+    (folder / "metrics.json").write_text(json.dumps(study.plain(content), indent=1))

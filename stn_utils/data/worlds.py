@@ -1,142 +1,199 @@
 """Worlds: a data set under known distortions, with the true pose of every image."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from ..spec import Device, ImageSpec, Size
 from ..warp import affine, invert, warp
 
-CROPS = dict(scatter=True, crops=6)  # clutter: pieces of other digits
-WORLDS = {  # canvas: side of the images; view: side of what the classifier sees; the rest goes to `distort`
-    "clean28": dict(canvas=28, view=28),
-    "rotated28": dict(canvas=28, view=28, max_angle=90.0),
-    "translated42": dict(canvas=42, view=28, scatter=True),
-    "rts42": dict(canvas=42, view=28, max_angle=45.0, scales=(0.7, 1.2), scatter=True),
-    "cluttered40": dict(canvas=40, view=40, **CROPS, crop_sides=(6, 8), mix="max"),
-    "cluttered60": dict(canvas=60, view=30, **CROPS, crop_sides=(6, 6), mix="sum"),
-    "s3": dict(canvas=60, view=28, **CROPS, crop_sides=(6, 6), mix="over", binary=True),
+Raw = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # (images, labels) to train, and to test
+CROPS: dict[str, Any] = dict(scatter=True, crops=6)  # clutter: pieces of other digits
+# canvas: side of the images; output_size: side of what the classifier sees, both in pixels; the
+# rest goes to `distort`.
+WORLDS: dict[str, dict[str, Any]] = {
+    "clean28": dict(canvas=28, output_size=28),
+    "rotated28": dict(canvas=28, output_size=28, max_angle=90.0),
+    "translated42": dict(canvas=42, output_size=28, scatter=True),
+    "rts42": dict(canvas=42, output_size=28, max_angle=45.0, scales=(0.7, 1.2), scatter=True),
+    "cluttered40": dict(canvas=40, output_size=40, **CROPS, crop_sides=(6, 8), mix="max"),
+    "cluttered60": dict(canvas=60, output_size=30, **CROPS, crop_sides=(6, 6), mix="sum"),
+    "s3": dict(canvas=60, output_size=28, **CROPS, crop_sides=(6, 6), mix="over", binary=True),
 }
-SPLIT_SEED, TRAIN_SEED, VAL_SEED, TEST_SEED = 0, 1, 2, 3  # fixed: every Experiment sees the same pictures
+# Fixed: every Experiment sees the same pictures.
+SPLIT_SEED, TRAIN_SEED, VAL_SEED, TEST_SEED = 0, 1, 2, 3
+IN_PART = 5000  # images distorted at a time, to bound the memory
 
 
-def distortion(name):
+def distortion(name: str) -> dict[str, Any]:
     """What `distort` is given for the world of that name."""
-    return {key: value for key, value in WORLDS[name].items() if key != "view"}
+    return {key: value for key, value in WORLDS[name].items() if key != "output_size"}
+
+
+def is_random(name: str) -> bool:
+    """Whether another seed would give the world of that name other pictures."""
+    return not {"max_angle", "scales", "scatter", "crops"}.isdisjoint(WORLDS[name])
 
 
 @dataclass
-class Part:
+class Split:
     """Images uint8 (N, C, H, W), labels (N,), and poses (N, 2, 3).
 
-    A pose is the theta that undoes the distortion: it maps the upright 28x28 digit to the place in the image
-    where it lies, so warp(image, pose, size=(28, 28)) gives the digit back.
+    A pose is the theta that undoes the distortion: it maps the upright digit (h, w) to the place in
+    the image where it lies, so warp(image, pose, size=(h, w)) gives the digit back.
     """
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    poses: torch.Tensor
+    images: Tensor
+    labels: Tensor
+    poses: Tensor
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index):
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Images as floats in [0, 1], and labels, at the given indices."""
         return self.images[index].float() / 255, self.labels[index]
 
-    def first(self, count):
-        """The part's first `count` images; None stands for all. Raises ValueError if there are fewer."""
+    def head(self, count: int | None) -> "Split":
+        """The first `count` images; None stands for all. Raises ValueError if there are fewer."""
         if count is not None and count > len(self):
             raise ValueError(f"n_train: {count:,} images asked for, {len(self):,} are there.")
-        return Part(self.images[:count], self.labels[:count], self.poses[:count])
+        return Split(self.images[:count], self.labels[:count], self.poses[:count])
 
 
 @dataclass
 class World:
-    """Training, validation and test part, resident on one device, and what is known of the images.
+    """Training, validation and test split, resident on one device, and what is known of the images.
 
-    mean and std are those of the training images, one per channel; background is the value around the digit.
-    A replica's training part is all 60,000 images, and its validation part is None.
+    mean and std are those of the training images, one per channel; background is the value around
+    the digit. A replica's training split is all 60,000 images, and its validation split is None.
+    output_size: (h, w) of what the classifier sees. upright, order: the data set's own images, and
+    which of them were distorted to make the training images.
     """
 
     dataset: str
     name: str
-    train: Part
-    val: Part | None
-    test: Part
-    view: int
-    background: list
-    mean: list
-    std: list
+    train: Split
+    val: Split | None
+    test: Split
+    output_size: Size
+    background: list[float]
+    mean: list[float]
+    std: list[float]
     source: str
-    digits: torch.Tensor  # the training images before they were distorted
-    classes: int = 10
+    classes: int
+    upright: Tensor
+    order: Tensor
 
     @property
-    def title(self):
+    def title(self) -> str:
+        """Data set and world, as titles of pictures and records name them."""
         return f"{self.dataset}, {self.name}"
 
     @property
-    def spec(self):
-        """What a network must know of the images, as plain numbers."""
-        _, channels, canvas, _ = self.train.images.shape
-        return dict(channels=channels, canvas=canvas, view=self.view, classes=self.classes,
-                    background=self.background, mean=self.mean, std=self.std)  # fmt: skip
+    def spec(self) -> ImageSpec:
+        """What a network must know of the images."""
+        _, channels, height, width = self.train.images.shape
+        statistics = self.background, self.mean, self.std
+        return ImageSpec(channels, (height, width), self.output_size, self.classes, *statistics)
 
-    def drawn_anew(self, seed, count=None):
-        """The first `count` training images (default all), distorted anew by that seed: a Part."""
-        train = self.train.first(count)
-        images, poses = distort(self.digits[: len(train)], seed, **distortion(self.name))
-        return Part(images, train.labels, poses)
+    def augmented(self, seed: int, count: int | None = None) -> Split:
+        """The first `count` training images (default all), distorted anew by that seed.
+
+        Raises ValueError for a world in which nothing is random.
+        """
+        if not is_random(self.name):
+            raise ValueError(
+                f"{self.name}: nothing in it is random, so no picture can be drawn anew."
+            )
+        train = self.train.head(count)
+        upright = self.upright[self.order[: len(train)]]
+        images, poses = distort(upright, seed, **distortion(self.name))
+        return Split(images, train.labels, poses)
 
 
 def distort(
-    images, seed, canvas=28, max_angle=0.0, scales=(1.0, 1.0), scatter=False,
-    crops=0, crop_sides=(6, 6), mix="max", binary=False,
-):  # fmt: skip
-    """Turn, scale and place square uint8 images (N, C, side, side) on a canvas, then clutter it.
+    images: Tensor,
+    seed: int,
+    canvas: int | Size = 28,
+    max_angle: float = 0.0,
+    scales: tuple[float, float] = (1.0, 1.0),
+    scatter: bool = False,
+    crops: int = 0,
+    crop_sides: tuple[int, int] = (6, 6),
+    mix: str = "max",
+    binary: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Turn, scale and place uint8 images (N, C, h, w) on a canvas, then clutter it.
 
-    Each is turned by a uniform angle within +-max_angle degrees, scaled by a uniform factor from `scales`
-    (Jaderberg's R and RTS), and with `scatter` put at a uniform place, else in the centre; a place is a whole pixel
-    unless the image is scaled. Then `crops` pieces of the other images, with sides from crop_sides in pixels, are
-    strewn over the canvas and mixed as `add_crops` says. binary: every pixel above 0 becomes 255.
-    Returns (images (N, C, canvas, canvas), poses (N, 2, 3)). The same seed gives the same pictures on one machine.
+    canvas: (H, W) in pixels, or the side of a square.
+
+    Each is turned by a uniform angle within +-max_angle degrees, scaled by a uniform factor from
+    `scales` (Jaderberg's R and RTS), and with `scatter` put at a uniform place, else in the centre;
+    a place is a whole pixel unless the image is scaled. All of this is in pixels: a turn is a turn
+    on every shape. Then `crops` pieces of the other images, with sides from crop_sides in pixels,
+    are strewn over the canvas and mixed as `add_crops` says. binary: every pixel above 0 becomes
+    255. Returns (images (N, C, H, W), poses (N, 2, 3)). The same seed gives the same pictures on
+    one machine.
     """
-    count, _, side, _ = images.shape
+    count, _, height, width = images.shape
+    high, wide = (canvas, canvas) if isinstance(canvas, int) else canvas
     random = torch.Generator().manual_seed(seed)  # on the CPU: the same numbers for every device
     angle = max_angle * (2 * torch.rand(count, generator=random) - 1)
+    upright, whole = torch.tensor([width, height]), torch.tensor([wide, high])  # x before y
     if scales == (1.0, 1.0):
-        size, room = torch.full((count, 1), float(side)), canvas - side
-        place = torch.randint(room + 1, (count, 2), generator=random) if scatter else torch.full((count, 2), room // 2)
+        size, room = upright.expand(count, 2).float(), (wide - width, high - height)
+        place = whole_places(count, room, random) if scatter else torch.tensor(room) // 2
     else:
-        low, high = scales
-        size = side * (low + (high - low) * torch.rand(count, 1, generator=random))
-        place = (canvas - size) * (torch.rand(count, 2, generator=random) if scatter else torch.full((count, 2), 0.5))
-    shift = (2 * place + size) / canvas - 1
-    poses = affine(angle, size[:, 0] / canvas, shift[:, 0], shift[:, 1]).to(images.device)
+        least, most = scales
+        size = upright * (least + (most - least) * torch.rand(count, 1, generator=random))
+        place = (whole - size) * (torch.rand(count, 2, generator=random) if scatter else 0.5)
+    poses = affine(angle)
+    poses[:, :, :2] *= size[:, None] / whole[:, None]  # from pixels to halves of either picture
+    poses[:, :, 2] = (2 * place + size) / whole - 1
+    poses = poses.to(images.device)
     images = (images > 0).to(torch.uint8) * 255 if binary else images
-    if canvas == side and scales == (1.0, 1.0) and not (max_angle or crops):
+    if (high, wide) == (height, width) and scales == (1.0, 1.0) and not (max_angle or crops):
         return images, poses
     parts = []
-    for part in torch.arange(count).split(5000):  # in parts, to bound the memory
-        placed = warp(images[part].float(), invert(poses[part]), size=(canvas, canvas)).round()
+    for part in torch.arange(count).split(IN_PART):
+        placed = warp(images[part].float(), invert(poses[part]), size=(high, wide)).round()
         if crops:
             placed = add_crops(placed, images, part, random, crops, crop_sides, mix)
         parts.append(placed.to(torch.uint8))
     return torch.cat(parts), poses
 
 
-def add_crops(placed, images, own, random, crops, sides, mix):
-    """Strew pieces of `images` over `placed` (n, C, canvas, canvas), floats in 0..255; returns the like.
+def whole_places(count: int, room: tuple[int, int], random: torch.Generator) -> Tensor:
+    """Places (count, 2) as (x, y), whole pixels from 0 to `room`, both included."""
+    if room[0] == room[1]:  # in this order, else the pictures of published studies would change
+        return torch.randint(room[0] + 1, (count, 2), generator=random)
+    columns = [torch.randint(side + 1, (count,), generator=random) for side in room]
+    return torch.stack(columns, dim=1)
 
-    own (n,): which of the images was placed where; a piece comes from another one. mix: `max` and `sum` (clipped at
-    255) hold for pieces and digit alike; with `over` a piece covers the pieces before it, and the digit is added.
+
+def add_crops(
+    placed: Tensor,
+    images: Tensor,
+    own: Tensor,
+    random: torch.Generator,
+    crops: int,
+    sides: tuple[int, int],
+    mix: str,
+) -> Tensor:
+    """Strew pieces of `images` over `placed` (n, C, H, W), floats in 0..255; returns the like.
+
+    own (n,): which of the images was placed where; a piece comes from another one. mix: `max` and
+    `sum` (clipped at 255) hold for pieces and digit alike; with `over` a piece covers the pieces
+    before it, and the digit is added.
     """
-    count, _, canvas, _ = placed.shape
+    count, _, height, width = placed.shape
     near, far = sides
-    device = placed.device
-    window = torch.arange(far, device=device)
-    layer = F.pad(torch.zeros_like(placed), (0, far, 0, far))  # with a margin, so that no window leaves the picture
+    window = torch.arange(far, device=placed.device)
+    layer = F.pad(torch.zeros_like(placed), (0, far, 0, far))  # no window leaves it
     source = F.pad(images, (0, far, 0, far))
 
     def draw(below):
@@ -145,40 +202,64 @@ def add_crops(placed, images, own, random, crops, sides, mix):
     for _ in range(crops):
         side = near + draw(torch.full((count, 1), far - near + 1))
         other = (own + 1 + draw(torch.full((count,), len(images) - 1))) % len(images)
-        pieces = window_at(other, draw((images.shape[-1] - side + 1).expand(count, 2)), window)
-        places = window_at(torch.arange(count), draw((canvas - side + 1).expand(count, 2)), window)
-        inside = window < side.to(device)
+        corner = draw(torch.tensor(images.shape[2:]) - side + 1)
+        pieces = window_at(other, corner, window)
+        corner = draw(torch.tensor((height, width)) - side + 1)
+        places = window_at(torch.arange(count), corner, window)
+        inside = window < side.to(placed.device)
         inside = (inside[:, :, None] & inside[:, None, :])[..., None]
         there, piece = layer[places], source[pieces].float()
         mixed = {"max": torch.maximum(there, piece), "sum": there + piece, "over": piece}[mix]
         layer[places] = torch.where(inside, mixed, there)
-    layer = layer[..., :canvas, :canvas]
+    layer = layer[..., :height, :width]
     return torch.maximum(placed, layer) if mix == "max" else (placed + layer).clamp(max=255)
 
 
-def window_at(which, corner, window):
-    """The index of a square window in each of the images `which`, at its corner (n, 2): row, column."""
+def window_at(which: Tensor, corner: Tensor, window: Tensor) -> tuple[Any, ...]:
+    """The index of a square window in each of the images `which`, its corner (n, 2) row, column."""
     which, corner = which.to(window.device), corner.to(window.device)
     rows, columns = corner[:, :1] + window, corner[:, 1:] + window
     return which[:, None, None], slice(None), rows[:, :, None], columns[:, None, :]
 
 
-def make_world(dataset, name, raw, source, replica, device):
-    """Split, distort and move a data set to the device; raw is ((images, labels), (test images, labels))."""
-    (images, labels), (test_images, test_labels) = [[tensor.to(device) for tensor in part] for part in raw]
+def make_world(
+    dataset: str, name: str, raw: Raw, source: str, replica: bool, device: Device
+) -> World:
+    """Split, distort and move a data set to the device."""
+    (images, labels), (test_images, test_labels) = [[x.to(device) for x in part] for part in raw]
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     cut = len(order) if replica else len(order) * 11 // 12  # 55,000 of 60,000
 
-    def part(images, labels, seed):
+    def split(images, labels, seed):
         distorted, poses = distort(images, seed, **distortion(name))
-        return Part(distorted, labels, poses)
+        return Split(distorted, labels, poses)
 
-    digits = images[order[:cut]]
-    train = part(digits, labels[order[:cut]], TRAIN_SEED)
-    val = None if replica else part(images[order[cut:]], labels[order[cut:]], VAL_SEED)
-    pixels = train.images.float().div_(255)  # a second copy of cluttered60 would be 0.8 GB
+    ours, theirs = order[:cut], order[cut:]
+    train = split(images[ours], labels[ours], TRAIN_SEED)
+    mean, std = statistics(train.images)
+    side = WORLDS[name]["output_size"]
     return World(
-        dataset, name, train, val, part(test_images, test_labels, TEST_SEED), WORLDS[name]["view"],
-        background=[0.0] * pixels.shape[1], mean=pixels.mean(dim=(0, 2, 3)).tolist(),
-        std=pixels.std(dim=(0, 2, 3)).tolist(), source=source, digits=digits,
-    )  # fmt: skip
+        dataset,
+        name,
+        train,
+        None if replica else split(images[theirs], labels[theirs], VAL_SEED),
+        split(test_images, test_labels, TEST_SEED),
+        (side, side),
+        background=[0.0] * len(mean),
+        mean=mean,
+        std=std,
+        source=source,
+        classes=int(labels.max()) + 1,
+        upright=images,
+        order=ours,
+    )
+
+
+def statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of every channel of uint8 images (N, C, H, W), from 0 to 1."""
+    means, deviations = [], []
+    for channel in images.split(1, dim=1):  # one at a time: in floats a channel may be 0.8 GB
+        pixels = channel.float().div_(255)
+        means += pixels.mean(dim=(0, 2, 3)).tolist()
+        deviations += pixels.std(dim=(0, 2, 3)).tolist()
+    return means, deviations

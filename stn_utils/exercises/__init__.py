@@ -1,14 +1,14 @@
 """Checkers of the chapters' exercises: each takes the reader's answer and prints one line about it.
 
-A checker says "not attempted yet" to a stub, what is wrong to a wrong answer, and "right" to a right one. It
-compares with an independent reference on random inputs, in double precision.
+A checker says "not attempted yet" to a stub, what is wrong to a wrong answer, and "right" to a
+right one. It compares with an independent reference on random inputs, in double precision.
 """
 
 import functools
 
 
 def checker(check):
-    """Turn a function that asserts into a checker that prints; its assert messages say what to mend."""
+    """Turn a function that asserts into a checker that prints; its messages say what to mend."""
 
     @functools.wraps(check)
     def report(answer):
@@ -28,7 +28,7 @@ def checker(check):
 
 
 def hunter(faults):
-    """A function that prints what is wrong with an answer: faults are functions from it to a sentence, or None."""
+    """A function that prints an answer's faults; each of `faults` returns a sentence, or None."""
 
     def hunt(answer):
         found = [fault for fault in (look(answer) for look in faults) if fault]
@@ -44,4 +44,6 @@ def expect_shape(value, shape, what):
     import torch
 
     assert torch.is_tensor(value), f"{what} should be a tensor, not {type(value).__name__}."
-    assert tuple(value.shape) == tuple(shape), f"{what} should have shape {tuple(shape)}, not {tuple(value.shape)}."
+    assert tuple(value.shape) == tuple(shape), (
+        f"{what} should have shape {tuple(shape)}, not {tuple(value.shape)}."
+    )

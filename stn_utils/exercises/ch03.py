@@ -21,34 +21,57 @@ def check_moved(moved):
     expect_shape(got, (6,), "the movement")
     assert not torch.allclose(got, -wanted), "The sign: a step goes against the gradient."
     assert not torch.allclose(got, -0.3 * g * (h @ other)), "The bias moves as well."
-    assert not torch.allclose(got, -0.3 * g * (1 + h @ h)), "That is how far the first picture's own theta moves."
-    assert torch.allclose(got, wanted), "W moves by -lr g h^T and b by -lr g; put both into W h' + b."
+    assert not torch.allclose(got, -0.3 * g * (1 + h @ h)), (
+        "That is how far the first picture's own theta moves."
+    )
+    assert torch.allclose(got, wanted), (
+        "W moves by -lr g h^T and b by -lr g; put both into W h' + b."
+    )
 
 
 @checker
 def check_groups(groups):
-    """groups(net, lr, ratio) -> parameter groups for an optimizer; net has .localization and .classifier."""
+    """groups(net, lr, ratio) -> an optimizer's groups; net has .localization and .classifier."""
     net = nn.Module()
-    net.localization, net.classifier = nn.Linear(3, 6), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
+    net.localization, net.classifier = (
+        nn.Linear(3, 6),
+        nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2)),
+    )
     chosen = torch.optim.SGD(groups(net, 0.5, 0.1), lr=7.0)
     rate = {id(p): group["lr"] for group in chosen.param_groups for p in group["params"]}
-    assert len(rate) == len(list(net.parameters())), "Every parameter should stand in one of the groups."
-    assert all(abs(rate[id(p)] - 0.05) < 1e-9 for p in net.localization.parameters()), "Localization: lr times ratio."
-    assert all(abs(rate[id(p)] - 0.5) < 1e-9 for p in net.classifier.parameters()), "Everything else: lr."
+    assert len(rate) == len(list(net.parameters())), (
+        "Every parameter should stand in one of the groups."
+    )
+    assert all(abs(rate[id(p)] - 0.05) < 1e-9 for p in net.localization.parameters()), (
+        "Localization: lr times ratio."
+    )
+    assert all(abs(rate[id(p)] - 0.5) < 1e-9 for p in net.classifier.parameters()), (
+        "Everything else: lr."
+    )
 
 
 @checker
 def check_clip(clip):
-    """clip(gradients, limit) -> the gradients, all scaled alike so that their common norm is at most limit."""
+    """clip(gradients, limit) -> the gradients, all scaled alike so that their common norm is at
+    most limit.
+    """
     random = torch.Generator().manual_seed(0)
     given = [torch.randn(*shape, dtype=torch.float64, generator=random) for shape in ((3, 4), (5,))]
     kept = [g.clone() for g in given]
     got = clip(given, 1.0)
-    assert all(torch.equal(a, b) for a, b in zip(given, kept)), "Leave the given tensors as they are; return new ones."
+    assert all(torch.equal(a, b) for a, b in zip(given, kept)), (
+        "Leave the given tensors as they are; return new ones."
+    )
     for result, g in zip(got, given):
         expect_shape(result, g.shape, "a clipped gradient")
     norm = torch.cat([g.flatten() for g in got]).norm().item()
-    assert abs(norm - 1) < 1e-3, f"All together they should have norm 1, not {norm:.3f}: one factor for all of them."
+    assert abs(norm - 1) < 1e-3, (
+        f"All together they should have norm 1, not {norm:.3f}: one factor for all of them."
+    )
     factor = got[0] / given[0]
-    assert torch.allclose(factor, factor.mean()), "Clip the norm, not each number: the direction should stay."
-    assert torch.allclose(clip(given, 1e3)[0], given[0]), "Gradients within the limit should stay as they are."
+    assert torch.allclose(factor, factor.mean()), (
+        "Clip the norm, not each number: the direction should stay."
+    )
+    assert torch.allclose(clip(given, 1e3)[0], given[0]), (
+        "Gradients within the limit should stay as they are."
+    )

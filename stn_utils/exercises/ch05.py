@@ -1,4 +1,6 @@
-"""Chapter 05: coordinates, a CoordConv layer without the popular one's mistakes, and the picture that it adds."""
+"""Chapter 05: coordinates, a CoordConv layer without the popular one's mistakes, and the picture
+that it adds.
+"""
 
 import torch
 
@@ -14,14 +16,18 @@ def check_channels(channels):
         got = channels(height, width)
         expect_shape(got, (2, height, width), f"channels({height}, {width})")
         wanted = reference(height, width)
-        assert not torch.allclose(got.float(), wanted.flip(0)) or height == width, "x comes first, then y."
+        assert not torch.allclose(got.float(), wanted.flip(0)) or height == width, (
+            "x comes first, then y."
+        )
         inside = got.abs().max() < 0.999
         assert not inside, "The outermost pixels are at exactly -1 and 1: corner to corner."
-        assert torch.allclose(got.float(), wanted), "x grows along a row, y down a column, both evenly from -1 to 1."
+        assert torch.allclose(got.float(), wanted), (
+            "x grows along a row, y down a column, both evenly from -1 to 1."
+        )
 
 
 def _live_weight(layer):
-    """The weight (out, 2 + 3, k, k) of a layer made for two image channels: over them, x, y and the radius."""
+    """The weight (out, 2 + 3, k, k) of a layer for two channels: over them, x, y and the radius."""
     return next((p for p in layer.parameters() if p.ndim == 4 and p.shape[1] == 5), None)
 
 
@@ -47,15 +53,21 @@ def _off_centre(layer_class):
     radius = _seen(layer_class, 7, 7)[2]
     row, column = divmod(radius.argmin().item(), 7)
     if (row, column) != (3, 3):
-        return f"on a 7x7 image the radius is smallest in row {row}, column {column}, from 0; the centre is 3, 3"
-    return None if torch.allclose(radius, reference(7, 7, radius=True)[2]) else "the radius is not that of x and y"
+        where = f"row {row}, column {column}, from 0"
+        return f"on a 7x7 image the radius is smallest in {where}; the centre is 3, 3"
+    return (
+        None
+        if torch.allclose(radius, reference(7, 7, radius=True)[2])
+        else "the radius is not that of x and y"
+    )
 
 
 def _not_square(layer_class):
     x, y = _seen(layer_class, 5, 9)[:2]
     for name, values, right in zip("xy", (x, y), reference(5, 9)):
         if not torch.allclose(values, right, atol=1e-5):
-            return f"on a 5x9 image {name} runs from {values.min():.2g} to {values.max():.2g}, not evenly from -1 to 1"
+            ends = f"from {values.min():.2g} to {values.max():.2g}"
+            return f"on a 5x9 image {name} runs {ends}, not evenly from -1 to 1"
     return None
 
 
@@ -71,17 +83,20 @@ def _elsewhere(layer_class):
 FAULTS = (_dead, _off_centre, _not_square, _elsewhere)
 
 
-hunt = hunter(
-    FAULTS
-)  # prints what is wrong with a CoordConv layer with radius: layer_class(in_channels, out_channels, kernel_size)
+# It takes a CoordConv layer with radius: layer_class(in_channels, out_channels, kernel_size).
+hunt = hunter(FAULTS)
 
 
 @checker
 def check_layer(layer_class):
-    """layer_class(in_channels, out_channels, kernel_size): a CoordConv with x, y and radius, none of the mistakes."""
+    """layer_class(in_channels, out_channels, kernel_size): a CoordConv with x, y and radius, none
+    of the mistakes.
+    """
     assert issubclass(layer_class, torch.nn.Module), "Hand in the class, a torch.nn.Module."
     layer = layer_class(2, 4, 3)
-    assert _live_weight(layer) is not None, "Somewhere there should be one weight (out, in + 3, k, k)."
+    assert _live_weight(layer) is not None, (
+        "Somewhere there should be one weight (out, in + 3, k, k)."
+    )
     for look in FAULTS:
         fault = look(layer_class)
         assert fault is None, f"{fault[0].upper()}{fault[1:]}."
@@ -89,7 +104,9 @@ def check_layer(layer_class):
 
 @checker
 def check_added(added):
-    """added(layer, height, width) -> the picture (out, h, w) that the coordinates add to the output for every image."""
+    """added(layer, height, width) -> the picture (out, h, w) that the coordinates add to the output
+    for every image.
+    """
     for radius in (False, True):
         torch.manual_seed(0)
         layer = CoordConv2d(3, 4, 3, radius=radius)
@@ -100,5 +117,9 @@ def check_added(added):
         got = added(layer, 6, 8)
         expect_shape(got, wanted.shape, "the added picture")
         bias = layer.bias.detach().view(-1, 1, 1)
-        assert not torch.allclose(got, wanted + bias, atol=1e-5), "The bias is there without coordinates, too: leave it out."
-        assert torch.allclose(got, wanted, atol=1e-5), "Convolve the coordinates alone, with their own part of the weights."
+        assert not torch.allclose(got, wanted + bias, atol=1e-5), (
+            "The bias is there without coordinates, too: leave it out."
+        )
+        assert torch.allclose(got, wanted, atol=1e-5), (
+            "Convolve the coordinates alone, with their own part of the weights."
+        )

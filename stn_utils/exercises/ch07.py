@@ -12,13 +12,27 @@ def check_discounted(discounted):
     rewards = torch.tensor([[1.0, 0], [0, 2], [4, -1]], dtype=torch.float64)
     got = discounted(rewards, 0.5)
     expect_shape(got, (3, 2), "the returns")
-    wanted = torch.tensor([[1 + 4 / 4, 2 / 2 - 1 / 4], [4 / 2, 2 - 1 / 2], [4, -1]], dtype=torch.float64)
-    assert not torch.allclose(got, rewards.flip(0).cumsum(0).flip(0)), "Later rewards count less: where is gamma?"
-    backwards = torch.stack([sum(0.5 ** (2 - t) * rewards[t] for t in range(s, 3)) for s in range(3)])
-    assert not torch.allclose(got, backwards), "The exponent runs backwards: the nearest reward counts in full."
-    assert not torch.allclose(got[0], wanted[0]) or torch.allclose(got, wanted), "Each step has its own sum, from there on."
-    assert torch.allclose(got, wanted), f"Rewards {rewards[:, 0].tolist()} with gamma 0.5: {wanted[:, 0].tolist()}."
-    assert torch.allclose(discounted(rewards, 0.0), rewards), "With gamma 0 a return is the reward alone."
+    wanted = torch.tensor(
+        [[1 + 4 / 4, 2 / 2 - 1 / 4], [4 / 2, 2 - 1 / 2], [4, -1]], dtype=torch.float64
+    )
+    assert not torch.allclose(got, rewards.flip(0).cumsum(0).flip(0)), (
+        "Later rewards count less: where is gamma?"
+    )
+    backwards = torch.stack(
+        [sum(0.5 ** (2 - t) * rewards[t] for t in range(s, 3)) for s in range(3)]
+    )
+    assert not torch.allclose(got, backwards), (
+        "The exponent runs backwards: the nearest reward counts in full."
+    )
+    assert not torch.allclose(got[0], wanted[0]) or torch.allclose(got, wanted), (
+        "Each step has its own sum, from there on."
+    )
+    assert torch.allclose(got, wanted), (
+        f"Rewards {rewards[:, 0].tolist()} with gamma 0.5: {wanted[:, 0].tolist()}."
+    )
+    assert torch.allclose(discounted(rewards, 0.0), rewards), (
+        "With gamma 0 a return is the reward alone."
+    )
 
 
 def _exact(logits, reward_of):
@@ -29,7 +43,7 @@ def _exact(logits, reward_of):
 
 
 def _estimated(surrogate, logits, reward_of):
-    """Minus the surrogate's gradient, weighed over all moves with their probability: no draw, so no noise."""
+    """Minus the surrogate's gradient, all moves weighed by their probability: no draw, no noise."""
     total = torch.zeros_like(logits)
     for move in range(logits.shape[1]):
         z = logits.clone().requires_grad_()
@@ -43,7 +57,10 @@ def _estimated(surrogate, logits, reward_of):
 
 def _cases():
     random = torch.Generator().manual_seed(0)
-    return (torch.randn(size, dtype=torch.float64, generator=random) for size in ((3, 4), (3, 4), (3, 4)))
+    return (
+        torch.randn(size, dtype=torch.float64, generator=random)
+        for size in ((3, 4), (3, 4), (3, 4))
+    )
 
 
 def _ignores_moves(surrogate):
@@ -51,7 +68,9 @@ def _ignores_moves(surrogate):
     reward = [reward_of[:, 0]]
     a, b = (surrogate([logits], [torch.full((3,), move)], reward) for move in (0, 1))
     if torch.allclose(torch.as_tensor(a), torch.as_tensor(b)):
-        return "another move with the same reward gives the same loss: what was chosen does not enter"
+        return (
+            "another move with the same reward gives the same loss: what was chosen does not enter"
+        )
     return None
 
 
@@ -61,7 +80,11 @@ def _ignores_early_steps(surrogate):
     moves = [torch.zeros(3, dtype=torch.long)] * 2
     loss = surrogate([first, last.requires_grad_()], moves, [reward_of[:, 0], reward_of[:, 1]])
     (slope,) = torch.autograd.grad(loss, first, allow_unused=True)
-    return "the first step's logits get no gradient: only the last one learns" if slope is None or not slope.any() else None
+    return (
+        "the first step's logits get no gradient: only the last one learns"
+        if slope is None or not slope.any()
+        else None
+    )
 
 
 def _is_not_the_gradient(surrogate):
@@ -69,28 +92,38 @@ def _is_not_the_gradient(surrogate):
     wanted, got = _exact(logits, reward_of), _estimated(surrogate, logits, reward_of)
     if torch.allclose(got, -wanted):
         return "it is the gradient with the wrong sign: minimising it looks for bad moves"
-    return None if torch.allclose(got, wanted) else "on one step, the mean over all moves is not the exact gradient"
+    return (
+        None
+        if torch.allclose(got, wanted)
+        else "on one step, the mean over all moves is not the exact gradient"
+    )
 
 
 def _discounts_backwards(surrogate):
     """A reward in the last of three steps should weigh gamma^2 for the first step's choice."""
     logits = [torch.zeros(1, 2, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     moves, nothing, one = [torch.tensor([0])] * 3, torch.zeros(1).double(), torch.ones(1).double()
-    (late,) = torch.autograd.grad(surrogate(logits, moves, [nothing, nothing, one], 0.5), logits[0], allow_unused=True)
-    (soon,) = torch.autograd.grad(surrogate(logits, moves, [one, nothing, nothing], 0.5), logits[0], allow_unused=True)
+    (late,) = torch.autograd.grad(
+        surrogate(logits, moves, [nothing, nothing, one], 0.5), logits[0], allow_unused=True
+    )
+    (soon,) = torch.autograd.grad(
+        surrogate(logits, moves, [one, nothing, nothing], 0.5), logits[0], allow_unused=True
+    )
     if late is None or soon is None or not torch.allclose(late, soon / 4):
         return "with gamma 0.5, a reward two steps later should weigh a quarter of one at once"
     return None
 
 
 def _is_a_sum(surrogate):
-    """A second step without a reward should halve what the first one teaches: the mean is over steps."""
+    """A second step without a reward should halve what the first teaches: a mean over steps."""
     logits, reward_of, _ = _cases()
     moves, slopes = torch.zeros(3, dtype=torch.long), []
     for steps in (1, 2):
         z = logits.clone().requires_grad_()
         rewards = [reward_of[:, 0], torch.zeros(3, dtype=torch.float64)][:steps]
-        slopes += torch.autograd.grad(surrogate([z, logits][:steps], [moves] * steps, rewards, 1.0), z, allow_unused=True)
+        slopes += torch.autograd.grad(
+            surrogate([z, logits][:steps], [moves] * steps, rewards, 1.0), z, allow_unused=True
+        )
     if slopes[0] is not None and slopes[1] is not None and torch.allclose(*slopes):
         return "two steps should count half each: the mean over steps, not the sum"
     return None
@@ -99,12 +132,14 @@ def _is_a_sum(surrogate):
 FAULTS = (_ignores_moves, _ignores_early_steps, _is_not_the_gradient, _discounts_backwards)
 
 
-hunt = hunter(FAULTS)  # prints what is wrong with a policy loss: surrogate(logits, chosen, rewards, gamma=0.98)
+hunt = hunter(
+    FAULTS
+)  # prints what is wrong with a policy loss: surrogate(logits, chosen, rewards, gamma=0.98)
 
 
 @checker
 def check_surrogate(surrogate):
-    """surrogate(logits, chosen, rewards, gamma) -> the loss whose gradient is the policy gradient."""
+    """surrogate(logits, chosen, rewards, gamma) -> the loss whose gradient is the policy's."""
     for look in (*FAULTS, _is_a_sum):
         fault = look(surrogate)
         assert fault is None, f"{fault[0].upper()}{fault[1:]}."

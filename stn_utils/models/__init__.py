@@ -1,16 +1,41 @@
-"""Networks by name. Each maps images (B, C, H, W) in [0, 1] to logits, and owns its loss and its looks."""
+"""Networks by name: images (B, C, H, W) in [0, 1] -> logits; each owns its loss and its looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ..actions import ACTIONS
-from ..layers import CoordConv2d, SpatialTransformer
-from .nets import Net, Normalize, StandStill, classifier_net, dense_net, localization_net
-from .reinforced import Policy, ReinforcedNet, ReinforcedTransformer
+from ..layers import CoordConv2d, SpatialTransformer, SpatialTransformerBase
+from ..spec import ImageSpec
+from .nets import (
+    Conv,
+    Net,
+    Normalize,
+    Resize,
+    Trace,
+    classifier_net,
+    dense_net,
+    localization_net,
+    transformers,
+)
+from .reinforced import POLICIES, Policy, ReinforcedNet, ReinforcedTransformer, Rollout
 from .sequential import RECURRENCES, SequentialTransformer
 
+if TYPE_CHECKING:
+    from ..experiment import Experiment  # which takes its choices from here
 
-def build(experiment, spec):
+MODELS = {  # the options that each has of its own
+    "convnet": (),
+    "stnet": ("activation", "family"),
+    "sequential": ("activation", "steps", "recurrence", "resample"),
+    "reinforced": ("steps", "actions", "policy", "gamma", "entropy"),
+}
+
+
+def build(experiment: Experiment, spec: ImageSpec) -> Net:
     """Build the network of an Experiment for the images that `spec` (a World's) describes.
 
     Without a transformer, a classifier smaller than the canvas gets the whole picture, resized.
@@ -19,25 +44,30 @@ def build(experiment, spec):
     def normalize_if(place):
         return _normalization(experiment, spec) if experiment.normalize == place else nn.Identity()
 
-    before = normalize_if("before")
-    view = experiment.view or spec["view"]
-    look = {
-        "size": (view, view), "padding": experiment.padding,
-        "background": before(torch.tensor(spec["background"]).view(-1, 1, 1)),
-    }  # fmt: skip
-    transformer = _transformer(experiment, spec, look)
+    input_norm = normalize_if("before")
+    side = experiment.output_size
+    size = (side, side) if side else spec.output_size
+    sampler = {
+        "size": size,
+        "padding": experiment.padding,
+        "background": input_norm(torch.tensor(spec.background).view(-1, 1, 1)),
+    }
+    transformer = _transformer(experiment, spec, sampler)
     if experiment.classifier == "fcn":
-        classifier = dense_net(spec["channels"], view, spec["classes"])
+        classifier = dense_net(spec.channels, size, spec.classes)
     else:
         conv = _conv_of(experiment, "classifier")
-        classifier = classifier_net(spec["channels"], view, spec["classes"], conv, experiment.width)
-    parts = before, transformer, normalize_if("after"), classifier
-    return ReinforcedNet(*parts, experiment.gamma, experiment.entropy) if experiment.model == "reinforced" else Net(*parts)
+        classifier = classifier_net(spec.channels, size, spec.classes, conv, experiment.width)
+    output_norm = normalize_if("after")
+    if isinstance(transformer, ReinforcedTransformer):
+        options = {"gamma": experiment.gamma, "entropy_bonus": experiment.entropy}
+        return ReinforcedNet(input_norm, transformer, output_norm, classifier, **options)
+    return Net(input_norm, transformer, output_norm, classifier)
 
 
 def _normalization(experiment, spec):
-    mean = spec["mean"] if experiment.mean is None else [experiment.mean] * spec["channels"]
-    std = spec["std"] if experiment.std is None else [experiment.std] * spec["channels"]
+    mean = spec.mean if experiment.mean is None else [experiment.mean] * spec.channels
+    std = spec.std if experiment.std is None else [experiment.std] * spec.channels
     return Normalize(mean, std)
 
 
@@ -45,26 +75,29 @@ def _conv_of(experiment, half):
     return CoordConv2d if experiment.coordconv in (half, "both") else nn.Conv2d
 
 
-def _transformer(experiment, spec, look):
-    """What stands before the classifier. The net that decides on the warp may have a normalization of its own."""
+def _transformer(experiment, spec, sampler):
+    """What stands before the classifier; a net that decides may have its own normalization."""
     if experiment.model == "convnet":
-        return StandStill(look["size"])
+        return Resize(**sampler)
     conv = _conv_of(experiment, "localization")
     own = [_normalization(experiment, spec)] if experiment.normalize == "localization" else []
     if experiment.model == "reinforced":
         actions, policy = ACTIONS[experiment.actions], None
         if experiment.policy == "learned":
-            policy = Policy(spec["channels"], look["size"][0], len(actions), conv)
+            policy = Policy(spec.channels, sampler["size"], len(actions), conv)
             policy.features = nn.Sequential(*own, *policy.features)
-        return ReinforcedTransformer(policy, actions, experiment.steps, **look, kind=experiment.policy)
+        kind = experiment.policy
+        return ReinforcedTransformer(policy, actions, experiment.steps, **sampler, kind=kind)
     slope = 0.01 if experiment.activation == "leaky-relu" else 0.0
-    localization = nn.Sequential(*own, *localization_net(spec["channels"], spec["canvas"], conv, slope, experiment.family))
+    layers = localization_net(spec.channels, spec.size, conv, slope, experiment.family)
+    localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
-        return SpatialTransformer(localization, **look, family=experiment.family)
-    mistakes = RECURRENCES[experiment.recurrence]
-    return SequentialTransformer(localization, experiment.steps, **look, resample=experiment.resample, mistakes=mistakes)
+        return SpatialTransformer(localization, **sampler, family=experiment.family)
+    mistakes, resample = RECURRENCES[experiment.recurrence], experiment.resample
+    options = {**sampler, "resample": resample, "mistakes": mistakes}
+    return SequentialTransformer(localization, experiment.steps, **options)
 
 
-def count_parameters(model):
+def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,125 +1,201 @@
 """The parts of every network, and the network that they make."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from ..layers import start_at_identity
-from ..warp import FAMILIES, identity, make_grid, sample
+from ..families import FAMILIES
+from ..layers import SpatialTransformerBase, start_at_identity
+from ..spec import Size
+from ..warp import identity, make_grid, sample
+
+Conv = Callable[..., nn.Module]  # nn.Conv2d, or a layer that takes the same arguments
 
 
-def after_two_convs(size, first, second):
-    """Side of a map after conv `first`, pool 2, conv `second`, pool 2, none of them padded."""
-    return ((size - first + 1) // 2 - second + 1) // 2
+def after_two_convs(size: Size, first: int, second: int) -> Size:
+    """Size (h, w) of a map after conv `first`, pool 2, conv `second` and pool 2, unpadded."""
+    height, width = (((side - first + 1) // 2 - second + 1) // 2 for side in size)
+    return height, width
 
 
-def localization_net(channels, size, conv=nn.Conv2d, slope=0.0, family="affine"):
-    """The PyTorch tutorial's localization net for square images: (B, channels, size, size) -> (B, 6), affine, or (B, n).
+def localization_net(
+    channels: int,
+    size: Size,
+    conv: Conv = nn.Conv2d,
+    slope: float = 0.0,
+    family: str = "affine",
+) -> nn.Sequential:
+    """The PyTorch tutorial's localization net: (B, channels, *size) -> (B, 6), affine, or (B, n).
 
-    conv: the convolution to use. slope: below 0, of the two activations after the convolutions; 0 is the tutorial's ReLU.
-    family: of `warp.FAMILIES`, which says n.
+    size: (h, w). conv: the convolution to use. slope: below 0, of the two activations after the
+    convolutions; 0 is the tutorial's ReLU. family: of `FAMILIES`, which says n.
     """
-    side = after_two_convs(size, 7, 5)
+    height, width = after_two_convs(size, 7, 5)
     activation = functools.partial(nn.LeakyReLU, slope) if slope else nn.ReLU
     return nn.Sequential(
-        conv(channels, 8, 7), nn.MaxPool2d(2), activation(inplace=True),
-        conv(8, 10, 5), nn.MaxPool2d(2), activation(inplace=True),
+        conv(channels, 8, 7),
+        nn.MaxPool2d(2),
+        activation(inplace=True),
+        conv(8, 10, 5),
+        nn.MaxPool2d(2),
+        activation(inplace=True),
         nn.Flatten(),
-        nn.Linear(10 * side * side, 32), nn.ReLU(inplace=True),
+        nn.Linear(10 * height * width, 32),
+        nn.ReLU(inplace=True),
         start_at_identity(nn.Linear(32, len(FAMILIES[family].identity)), family),
-    )  # fmt: skip
+    )
 
 
-def classifier_net(channels, size, classes, conv=nn.Conv2d, width=1.0):
-    """The PyTorch tutorial's classifier for square images: (B, channels, size, size) -> logits (B, classes).
+def classifier_net(
+    channels: int,
+    size: Size,
+    classes: int,
+    conv: Conv = nn.Conv2d,
+    width: float = 1.0,
+) -> nn.Sequential:
+    """The PyTorch tutorial's classifier: (B, channels, *size) -> logits (B, classes).
 
-    conv: the convolution to use. width: times as many channels and hidden units as the tutorial has.
+    conv: the convolution to use. width: times as many channels and hidden units as the tutorial
+    has.
     """
-    side = after_two_convs(size, 5, 5)
+    rows, columns = after_two_convs(size, 5, 5)
     first, second, hidden = (max(1, round(width * count)) for count in (10, 20, 50))
     return nn.Sequential(
-        conv(channels, first, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
-        conv(first, second, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+        conv(channels, first, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
+        conv(first, second, 5),
+        nn.Dropout2d(),
+        nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
         nn.Flatten(),
-        nn.Linear(second * side * side, hidden), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(second * rows * columns, hidden),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
         nn.Linear(hidden, classes),
-    )  # fmt: skip
+    )
 
 
-def dense_net(channels, size, classes):
-    """A weak classifier that cannot shift a filter: two hidden layers of 128 units, (B, channels, size, size) -> logits."""
+def dense_net(channels: int, size: Size, classes: int) -> nn.Sequential:
+    """A weak classifier, which cannot shift a filter: (B, channels, *size) -> logits (B, classes).
+
+    It has two hidden layers of 128 units.
+    """
+    height, width = size
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(channels * size * size, 128), nn.ReLU(inplace=True),
-        nn.Linear(128, 128), nn.ReLU(inplace=True),
+        nn.Linear(channels * height * width, 128),
+        nn.ReLU(inplace=True),
+        nn.Linear(128, 128),
+        nn.ReLU(inplace=True),
         nn.Linear(128, classes),
-    )  # fmt: skip
+    )
 
 
-class StandStill(nn.Module):
-    """The transformer of a network without one: the whole picture, resized to `size`. It has no looks."""
+class Resize(SpatialTransformerBase):
+    """What stands in a network without a transformer: the whole picture, resized. No looks."""
 
-    def __init__(self, size):
-        super().__init__()
-        self.size = size
-
-    def looks(self, x):
-        return []
-
-    def forward(self, x):
+    def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """No parameters, and x at this layer's size."""
         if x.shape[-2:] == self.size:
-            return x
-        return sample(x, make_grid(identity(len(x), x.device, x.dtype), self.size), "border")
+            return [], x
+        whole = identity(x.shape[0], x.device, x.dtype)
+        return [], sample(x, make_grid(whole, self._size(x)), "border")
 
 
 class Normalize(nn.Module):
     """(x - mean) / std per channel; mean and std are lists, one number a channel."""
 
-    def __init__(self, mean, std):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
 
-    def undo(self, x):
+    def undo(self, x: Tensor) -> Tensor:
+        """The images that were normalized."""
         return x * self.std + self.mean
 
 
-class Net(nn.Module):
-    """before -> transformer -> after -> classifier; before and after are a Normalize or nothing."""
+class Trace(NamedTuple):
+    """One pass of a network, for those who want more of it than the logits (B, classes).
 
-    def __init__(self, before, transformer, after, classifier):
+    parameters: those (B, n) of every look, in the transformer's family. x_warped (B, C, h, w): what
+    the transformer handed on, in the network's own units. metrics: what else is worth a number an
+    epoch, {name: tensor (B,)}.
+    """
+
+    logits: Tensor
+    parameters: list[Tensor]
+    x_warped: Tensor
+    metrics: dict[str, Tensor] = {}
+
+
+class Net(nn.Module):
+    """input_norm -> transformer -> output_norm -> classifier; a norm is a Normalize or nothing."""
+
+    def __init__(
+        self,
+        input_norm: nn.Module,
+        transformer: SpatialTransformerBase,
+        output_norm: nn.Module,
+        classifier: nn.Module,
+    ) -> None:
         super().__init__()
-        self.before = before
+        self.input_norm = input_norm
         self.transformer = transformer
-        self.after = after
+        self.output_norm = output_norm
         self.classifier = classifier
 
-    def forward(self, x):
-        """Images (B, C, H, W) in [0, 1] -> logits (B, classes)."""
-        return self.classifier(self.after(self.transformer(self.before(x))))
+    def classify(self, x_warped: Tensor) -> Tensor:
+        """Logits (B, classes) of what a transformer has handed on."""
+        return self.classifier(self.output_norm(x_warped))
 
-    def loss(self, x, y):
+    def trace(self, x: Tensor) -> Trace:
+        """One pass over images (B, C, H, W) in [0, 1], with all that it found."""
+        parameters, x_warped = self.transformer.trace(self.input_norm(x))
+        return Trace(self.classify(x_warped), parameters, x_warped)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] -> logits (B, classes)."""
+        return self.trace(x).logits
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of images x against labels y (B,)."""
         return F.cross_entropy(self(x), y)
 
-    def looks(self, x):
-        """The list of theta (B, 2, 3), one per look; empty for a net that cannot move its window."""
-        return self.transformer.looks(self.before(x))
+    def looks(self, x: Tensor) -> list[Tensor]:
+        """A theta (B, 2, 3), or a grid, per look; empty for a net that cannot move its window."""
+        return self.transformer.looks(self.input_norm(x))
 
-    def notes(self, x):
-        """What else is worth a number an epoch: {name: tensor}."""
-        return {}
+    def logits_through(self, x: Tensor, look: Tensor) -> Tensor:
+        """Logits of images x seen through a look, theta (B, 2, 3) or a grid, not the net's own."""
+        return self.classify(self.transformer.warp_through(self.input_norm(x), look))
 
-    def picture(self, x, theta=None):
-        """What the classifier sees (B, C, view, view), normalization undone, so that 0 is black and 1 white again.
+    def warped(self, x: Tensor, look: Tensor | None = None) -> Tensor:
+        """What the classifier sees (B, C, h, w), normalization undone: 0 is black, 1 white again.
 
-        theta (B, 2, 3): through this window instead of the net's own.
+        look: through this one, theta (B, 2, 3) or a grid, instead of the net's own.
         """
-        x = self.before(x)
-        view = self.transformer(x) if theta is None else self.transformer.view(x, theta)
-        return self.before.undo(view) if isinstance(self.before, Normalize) else view
+        x = self.input_norm(x)
+        through = self.transformer.warp_through
+        return self.denormalize(self.transformer(x) if look is None else through(x, look))
+
+    def denormalize(self, x_warped: Tensor) -> Tensor:
+        """Undo the normalization before the transformer, if there is one."""
+        norm = self.input_norm
+        return norm.undo(x_warped) if isinstance(norm, Normalize) else x_warped
+
+
+def transformers(net: nn.Module) -> list[SpatialTransformerBase]:
+    """The transformers of a network, wherever they stand in it."""
+    return [module for module in net.modules() if isinstance(module, SpatialTransformerBase)]

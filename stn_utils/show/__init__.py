@@ -1,5 +1,41 @@
-"""Pictures: figures of one moment, and sheets that show a Run epoch by epoch (GIF, film strip, player)."""
+"""Pictures: figures of one moment, and sheets that show a Run epoch by epoch (GIF, film strip)."""
 
-from .figures import bands, before_after, confusion, curves, images, looks, mistakes, save, seeds
-from .sheets import data_uri, encode, encode_gif, episode, epoch_label, filmstrip, frames, gif, moving, places, stack
-from .style import BESIDE, DIGITS_SHOWN, FAINT, INK, OTHER, PAPER, THIRD, WIDTH, WINDOW, shown
+from .draw import window
+from .figures import (
+    before_after,
+    confusion,
+    curves,
+    images,
+    looks,
+    mean_curves,
+    mistakes,
+    save,
+    seed_curves,
+)
+from .sheets import (
+    data_uri,
+    encode,
+    encode_gif,
+    episode,
+    epoch_label,
+    filmstrip,
+    frames,
+    gif,
+    place_map,
+    show_animation,
+    stack,
+)
+from .style import (
+    BESIDE,
+    DIGITS_SHOWN,
+    FAINT,
+    INK,
+    OTHER,
+    PAPER,
+    THIRD,
+    WIDTH,
+    WINDOW,
+    plane,
+    shown,
+    use_style,
+)

@@ -2,23 +2,29 @@
 
 import contextlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..experiment import Experiment, check_field, explain, one_of
+from ..experiment import Experiment, check_field, explain
+from ..names import one_of
+from ..spec import Folder
+from .records import Record
 from .table import COLUMNS, MEASURES
 
 FOLDER = Path(__file__).parents[2] / "assets" / "studies"
+At = Callable[..., contextlib.AbstractContextManager[None]]
 
 
 class Study(BaseModel):
     """A plan (NAME.yaml) and its records (NAME.jsonl), side by side in `folder`.
 
-    rows: {row name: Experiment without its seed}. contrasts: pairs of rows whose difference in `measure` is asked for.
-    own_seeds: how many seeds, for the rows that ask for other than `seeds`. columns: what its table shows.
+    rows: {row name: Experiment without its seed}. contrasts: pairs of rows whose difference in
+    `measure` is asked for. own_seeds: how many seeds, for the rows that ask for other than `seeds`.
+    columns: what its table shows.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -28,7 +34,7 @@ class Study(BaseModel):
     question: str
     cost: str
     seeds: int = Field(ge=1)
-    first_seed: int = Field(1000, ge=0)  # seeds below are for looking around; a study's are fresh
+    first_seed: int = Field(1000, ge=0)  # those below are for looking around; a study's are fresh
     measure: Literal[tuple(MEASURES)] = "test_top1"
     columns: list[Literal[tuple(COLUMNS)]] = ["top1", "lowest", "parameters"]
     contrasts: list[tuple[str, str]] = []
@@ -36,20 +42,22 @@ class Study(BaseModel):
     own_seeds: dict[str, Annotated[int, Field(ge=1)]] = {}
 
     @property
-    def path(self):
+    def path(self) -> Path:
+        """The file of its records."""
         return self.folder / f"{self.name}.jsonl"
 
     @property
-    def unfinished(self):
+    def unfinished(self) -> Path:
         """Where runners keep their locks and the Runs they are at; git does not see it."""
         return self.folder / ".unfinished" / self.name
 
-    def lines(self):
-        """All whole lines of the records' file, as dicts. A last line that a kill cut short is passed over.
+    def lines(self) -> list[Record]:
+        """All whole lines of the records' file. A last line that a kill cut short is passed over.
 
         Raises ValueError, naming the line, for one that is no record.
         """
-        found, lines = [], self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        found: list[Record] = []
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
         for number, line in enumerate(lines, 1):
             try:
                 found += [json.loads(line)] if line.endswith("\n") and line.strip() else []
@@ -57,16 +65,20 @@ class Study(BaseModel):
                 raise ValueError(f"{self.path}, line {number}: not a record ({error}).") from None
         return found
 
-    def records(self):
-        """The finished runs of this plan, each once, as dicts: those whose Experiment is still the plan's."""
-        found = {(record["row"], record["seed"]): record for record in self.lines() if not self._stranger(record)}
-        return list(found.values())
+    def records(self) -> list[Record]:
+        """The finished runs of this plan, each once: those whose Experiment is still the plan's."""
+        fitting = [record for record in self.lines() if not self._mismatch(record)]
+        return list({(record["row"], record["seed"]): record for record in fitting}.values())
 
-    def strangers(self):
-        """What keeps records out, one text each: a row that left the plan, or an Experiment that was changed."""
-        return [f"{r['row']}, seed {r['seed']}: {why}" for r in self.lines() if (why := self._stranger(r))]
+    def mismatched(self) -> list[str]:
+        """What keeps records out, one text each.
 
-    def _stranger(self, record):
+        A row has left the plan, or its Experiment was changed.
+        """
+        reasons = [(record, self._mismatch(record)) for record in self.lines()]
+        return [f"{r['row']}, seed {r['seed']}: {why}" for r, why in reasons if why]
+
+    def _mismatch(self, record):
         row = self.rows.get(record["row"])
         if row is None:
             return "no such row in the plan"
@@ -74,47 +86,81 @@ class Study(BaseModel):
             there = Experiment(**record["experiment"])
         except ValueError as error:
             return explain(error)
-        here = row.but(seed=record["seed"]).model_dump()
-        differ = [f"{k}: {v!r} in the record, {here[k]!r} in the plan" for k, v in there.model_dump().items() if v != here[k]]
-        return "; ".join(differ)
+        here = row.replace(seed=record["seed"]).model_dump()
+        differ = {k: v for k, v in there.model_dump().items() if v != here[k]}
+        texts = [f"{k}: {v!r} in the record, {here[k]!r} in the plan" for k, v in differ.items()]
+        return "; ".join(texts)
 
-    def missing(self, rows=None, seeds=None, share=(0, 1)):
-        """The (row, seed) pairs that have no record yet, seed by seed. seeds: how many, default the plan's.
+    def done(self) -> set[tuple[str, int]]:
+        """The (row, seed) pairs that have a record."""
+        return {(record["row"], record["seed"]) for record in self.records()}
 
-        share: (rank, ranks), only every ranks-th pair of the plan, from rank on, whatever is done already.
+    def missing(
+        self,
+        rows: list[str] | None = None,
+        seeds: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> list[tuple[str, int]]:
+        """The (row, seed) pairs that have no record yet, seed by seed.
+
+        seeds: how many, default the plan's. shard: (rank, ranks), only every ranks-th pair of the
+        plan, from rank on, whatever is done already.
         """
-        rank, ranks = share
+        rank, ranks = shard
         if not 0 <= rank < ranks:
-            raise ValueError(f"rank {rank} of {ranks}: ranks count from 0, in a SLURM array --array=0-{ranks - 1}.")
+            array = f"in a SLURM array --array=0-{ranks - 1}"
+            raise ValueError(f"rank {rank} of {ranks}: ranks count from 0, {array}.")
         rows = [one_of("row", row, list(self.rows)) for row in rows or self.rows]
-        done = {(record["row"], record["seed"]) for record in self.records()}
         count = {row: seeds or self.own_seeds.get(row, self.seeds) for row in rows}
-        wanted = [(row, self.first_seed + i) for i in range(max(count.values())) for row in rows if i < count[row]]
+        turns = range(max(count.values()))
+        wanted = [(row, self.first_seed + i) for i in turns for row in rows if i < count[row]]
+        done = self.done()
         return [pair for pair in wanted[rank::ranks] if pair not in done]
 
 
-def plans(folder=FOLDER):
+def plans(folder: Folder = FOLDER) -> list[str]:
     """Names of the studies that have a plan."""
     return sorted(path.stem for path in Path(folder).glob("*.yaml"))
 
 
-def read_yaml(path):
-    """The file's content, and `at(*keys)`: a context in which a ValueError gets the file and the keys' line."""
+def _lines(path, node, keys=()):
+    """The line of every key in a YAML file, {keys down to it: line}."""
     lines = {}
+    if isinstance(node, yaml.SequenceNode):
+        lines |= {(*keys, i): child.start_mark.line + 1 for i, child in enumerate(node.value)}
+    elif isinstance(node, yaml.MappingNode):
+        own = set()
+        merged_first = sorted(node.value, key=lambda pair: pair[0].value != "<<")
+        for key, child in merged_first:  # what stands here wins
+            name, line = key.value, key.start_mark.line + 1
+            if name in own:
+                twice = f"{name!r} stands twice, first in line {lines[*keys, name]}"
+                raise ValueError(f"{path}, line {line}: {twice}.")
+            own.add(name)
+            lines[*keys, name] = line
+            lines |= _lines(path, child, keys if name == "<<" else (*keys, name))
+    return lines
 
-    def walk(node, keys):
-        if isinstance(node, yaml.SequenceNode):
-            for i, child in enumerate(node.value):
-                lines[*keys, i] = child.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            own = set()
-            for key, child in sorted(node.value, key=lambda pair: pair[0].value != "<<"):  # what stands here wins
-                name, line = key.value, key.start_mark.line + 1
-                if name in own:
-                    raise ValueError(f"{path}, line {line}: {name!r} stands twice, first in line {lines[*keys, name]}.")
-                own.add(name)
-                lines[*keys, name] = line
-                walk(child, keys if name == "<<" else (*keys, name))
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], At]:
+    """The file's content, and `at(*keys)`.
+
+    That is a context in which a ValueError gets the file and the keys' line.
+    """
+    text = path.read_bytes()
+    try:
+        content = yaml.safe_load(text)
+        lines = _lines(path, yaml.compose(text))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{path}, line {line}: {error.problem}.") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count(b"\n", 0, error.position) + 1
+        wrong = f"character {error.character:#x} is not allowed in YAML"
+        raise ValueError(f"{path}, line {line}: {wrong}.") from None
+    if not isinstance(content, dict):
+        expected = f"expected fields and values, one a line, got {content or 'nothing'}"
+        raise ValueError(f"{path}, line 1: {expected}.")
 
     @contextlib.contextmanager
     def at(*keys):
@@ -125,24 +171,19 @@ def read_yaml(path):
                 keys = keys[:-1]
             raise ValueError(f"{path}, line {lines.get(keys, 1)}: {error}") from None
 
-    text = path.read_bytes()
-    try:
-        content = yaml.safe_load(text)
-        walk(yaml.compose(text), ())
-    except yaml.MarkedYAMLError as error:
-        raise ValueError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}.") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count(b"\n", 0, error.position) + 1
-        raise ValueError(f"{path}, line {line}: character {error.character:#x} is not allowed in YAML.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}, line 1: expected fields and values, one a line, got {content or 'nothing'}.")
     return content, at
 
 
-def read_experiment(fields, at, where=lambda field: (), whole=True):
-    """The Experiment of a YAML file's fields, a fault named with its line. at: as `read_yaml` has it; where: its keys.
+def read_experiment(
+    fields: Mapping[str, Any],
+    at: At,
+    where: Callable[[str], tuple[str, ...]] = lambda field: (),
+    whole: bool = True,
+) -> Experiment | None:
+    """The Experiment of a YAML file's fields, a fault named with its line.
 
-    whole=False: fields that do not go together are no fault of the file, for more will come; None then.
+    at: as `read_yaml` has it; where: its keys. whole=False: fields that do not go together are no
+    fault of the file, for more will come; None then.
     """
     for field, value in fields.items():
         with at(*where(field), field):
@@ -153,7 +194,7 @@ def read_experiment(fields, at, where=lambda field: (), whole=True):
         if not (loc := error.errors()[0]["loc"]) and not whole:
             return None
         loc = loc or (explain(error).partition("=")[0],)  # so begins what does not go together
-        with at(*where(loc[0]), *loc):
+        with at(*where(str(loc[0])), *loc):
             raise ValueError(explain(error)) from None
 
 
@@ -161,18 +202,26 @@ def _row(row, fields, common, at):
     """The Experiment of a row: its own fields win over the common ones."""
     fields = {field: value for field, value in fields.items() if field != "seeds"}
     shared = common.keys() - fields.keys()
-    return read_experiment({**common, **fields}, at, lambda field: ("common",) if field in shared else ("rows", row))
+
+    def where(field):
+        return ("common",) if field in shared else ("rows", row)
+
+    return read_experiment({**common, **fields}, at, where)
 
 
-def load(name, folder=FOLDER):
-    """Read a study's plan. Raises ValueError, naming file and line, for a field or value that is wrong or there twice."""
+def load(name: str, folder: Folder = FOLDER) -> Study:
+    """Read a study's plan.
+
+    Raises ValueError, naming file and line, for a field or value that is wrong or there twice.
+    """
     one_of("study", name, plans(folder))
     path = Path(folder) / f"{name}.yaml"
     plan, at = read_yaml(path)
     content = dict(plan)
+    known = {*Study.model_fields, "common"} - {"name", "folder", "own_seeds"}
     for field in content:
         with at(field):
-            one_of("field", field, sorted({*Study.model_fields, "common"} - {"name", "folder", "own_seeds"}))
+            one_of("field", field, sorted(known))
     common, rows = content.pop("common", {}), content.get("rows", {})
 
     def expect_fields(value, *keys):
@@ -184,7 +233,8 @@ def load(name, folder=FOLDER):
     expect_fields(rows, "rows")
     for row, fields in rows.items():
         expect_fields(fields, "rows", row)
-    content["own_seeds"] = {row: fields["seeds"] for row, fields in rows.items() if "seeds" in fields}
+    own = {row: fields["seeds"] for row, fields in rows.items() if "seeds" in fields}
+    content["own_seeds"] = own
     content["rows"] = {row: _row(row, fields, common, at) for row, fields in rows.items()}
     try:
         study = Study(**content, name=name, folder=Path(folder))

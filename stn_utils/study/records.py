@@ -1,62 +1,93 @@
-"""The records' file: one JSON line per finished run, whole or not there, written by several runners at once."""
+"""The records' file: one JSON line per finished run, whole or not there, by several writers."""
 
 import base64
 import json
 import math
 import os
 import statistics
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from torch import Tensor
 
 from ..models import count_parameters
+from ..run import Run
+
+Record = dict[str, Any]
 
 
-def pack(flags):
+def pack(flags: Any) -> str:
     """Booleans (N,) -> base64 of packed bits."""
     return base64.b64encode(np.packbits(np.asarray(flags, dtype=bool)).tobytes()).decode()
 
 
-def unpack(text, count=None):
-    """The inverse of `pack`: `count` booleans; without it, as many as the bytes hold, the last up to seven False."""
+def unpack(text: str, count: int | None) -> np.ndarray:
+    """The inverse of `pack`: `count` booleans. None: all bits, the last up to seven False."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
 
 
-def to_record(study, row, run, labels):
-    """One line of a study's records: plain numbers, nan as null; labels (N,) are those of the test set."""
+def right(record: Record) -> np.ndarray:
+    """Which of its test images a record's run got right: booleans (N,)."""
+    result = record["result"]
+    count = result.get("images") or sum(map(sum, result.get("confusion", [])))
+    return unpack(result["correct"], count or None)  # the oldest have neither, and 10,000 images
 
-    def plain(value):
-        if isinstance(value, list):
-            return [plain(v) for v in value]
-        return (round(value, 6) if math.isfinite(value) else None) if isinstance(value, float) else value
 
-    correct = run.test["predictions"] == labels.cpu()
-    seconds = run.history.get("seconds", [])
+def plain(value: Any) -> Any:
+    """The same with None for every nan or infinity, which JSON has not."""
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rounded(value):
+    """Floats with six decimals, in a list too."""
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
+    """One line of a study's records: plain numbers, nan as null; labels (N,): the test set's.
+
+    Fields of the Experiment keep the names that they have had since the first records.
+    """
+    test, seconds = run.tested(), run.history.get("seconds", [])
+    result = {"test_top1": test["top1"], "test_loss": test["loss"]}
+    for name in ("calibration_error", "oracle_top1", "oracle_images"):
+        result |= {name: test[name]} if name in test else {}
+    result |= {
+        "correct": pack(test["predictions"] == labels.cpu()),
+        "images": len(labels),
+        "classes": run.spec.classes,
+        "confusion": test["confusion"].tolist(),
+        "collapsed": run.collapse_epoch is not None,
+        "collapse_epoch": run.collapse_epoch,
+        "parameters": count_parameters(run.model()),
+        "seconds": round(sum(seconds), 1),
+        # The median: a pause does not move it.
+        "seconds_per_epoch": round(statistics.median(seconds), 3) if seconds else None,
+    }
     return {
-        "study": study.name,
+        "study": study,
         "row": row,
         "seed": run.experiment.seed,
-        "experiment": run.experiment.model_dump(),
-        "history": {name: plain(values) for name, values in run.history.items() if name != "seconds"},
-        "result": {
-            "test_top1": plain(run.test["top1"]),
-            "test_loss": plain(run.test["loss"]),
-            "calibration_error": plain(run.test["calibration_error"]),
-            **({"oracle_top1": plain(run.test["oracle_top1"])} if "oracle_top1" in run.test else {}),
-            "correct": pack(correct),
-            "confusion": run.test["confusion"].tolist(),
-            "collapsed": run.collapse_epoch is not None,
-            "collapse_epoch": run.collapse_epoch,
-            "parameters": count_parameters(run.model()),
-            "seconds": round(sum(seconds), 1),
-            "seconds_per_epoch": round(statistics.median(seconds), 3) if seconds else None,  # a pause does not move it
-        },
+        "experiment": run.experiment.model_dump(by_alias=True),
+        "history": {k: _rounded(plain(v)) for k, v in run.history.items() if k != "seconds"},
+        "result": {name: _rounded(plain(value)) for name, value in result.items()},
         "provenance": run.provenance,
     }
 
 
-def append(path, record):
-    """Add one line, whole: one writer at a time, a single write. A last line that a kill cut short is removed first."""
+def append(path: Path, record: Record) -> None:
+    """Add one line, whole: one writer at a time, a single write.
+
+    A last line that a kill cut short is removed first.
+    """
     locks = path.parent / ".unfinished"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"{path.name}.lock"), open(path, "ab+") as file:
@@ -64,7 +95,8 @@ def append(path, record):
         content = file.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):  # its writer is dead, or the lock would not be ours
-            print(f"{path.name}: the last line was cut short. It is removed, its run will be made again.")
+            cut = "the last line was cut short. It is removed, its run will be made again"
+            print(f"{path.name}: {cut}.")
             file.truncate(whole)
         file.write((json.dumps(record) + "\n").encode())
         file.flush()

@@ -1,9 +1,10 @@
-"""Run what a study still lacks. Several runners can share one study: no row is run twice, no line is lost."""
+"""Run what a study still lacks. Several runners can share one: no run twice, no line lost."""
 
 import multiprocessing
 import shutil
 import signal
 import sys
+import warnings
 
 import torch
 from filelock import FileLock, Timeout
@@ -12,92 +13,125 @@ from tqdm import tqdm
 from .. import data, train
 from ..experiment import Experiment, explain
 from ..run import Run
-from .plan import load, plans
-from .records import append, to_record
+from ..spec import Device
+from .plan import Study, load, plans
+from .records import Record, append, to_record
+
+Duplicates = dict[Experiment, Record]  # seed and all
 
 
-def run_missing(study, rows=None, seeds=None, device=None, jobs=1, share=(0, 1)):
+def run_missing(
+    study: Study,
+    rows: list[str] | None = None,
+    seeds: int | None = None,
+    device: Device = None,
+    jobs: int = 1,
+    shard: tuple[int, int] = (0, 1),
+) -> None:
     """Fit every (row, seed) without a record, and append a record for each.
 
-    What another study in its folder has run, seed and all, is copied from there. jobs: how many runners, each a process with
-    its share of the cores. share: (rank, ranks), for machines that work side by side: `cat` puts the records of those without
-    a common disk together. A runner that was killed goes on after its last whole epoch.
-    Raises ValueError if glyphs stand in for the data, RuntimeError if a runner failed, KeyboardInterrupt if interrupted.
+    What another study in its folder has run, seed and all, is copied from there. jobs: how many
+    runners, each a process with its share of the cores. shard: (rank, ranks), for machines that
+    work side by side: `cat` puts the records of those without a common disk together. A runner that
+    was killed goes on after its last whole epoch. Raises ValueError if glyphs stand in for the
+    data, RuntimeError if a runner failed, KeyboardInterrupt if interrupted.
     """
-    wanted, device = study.missing(rows, seeds, share), train.pick_device(device)
-    if wanted and not share[0]:
+    wanted, device = study.missing(rows, seeds, shard), train.pick_device(device)
+    if wanted and not shard[0]:
         tqdm.write(f"{study.question.strip()} All of it costs {study.cost}.")
-    with tqdm(total=len(wanted), desc=study.name, unit="run", file=sys.stdout, disable=not sys.stdout.isatty()) as bar:
+    hidden = not sys.stdout.isatty()
+    bar = tqdm(desc=study.name, total=len(wanted), unit="run", file=sys.stdout, disable=hidden)
+    with bar:
+        duplicates = _of_other_studies(study) if wanted else {}
         if jobs > 1 and len(wanted) > 1:
-            _run_beside(study, wanted, device, min(jobs, len(wanted)), bar)
+            _run_beside(study, wanted, device, duplicates, min(jobs, len(wanted)), bar)
             return
         for row, seed in wanted:
-            if not _run_one(study, row, seed, device):
+            if not _run_one(study, row, seed, device, duplicates):
                 raise KeyboardInterrupt
             bar.update()
 
 
-def _run_one(study, row, seed, device):
+def _of_other_studies(study) -> Duplicates:
+    """The records of the other studies in its folder; one that cannot be read is said, no more."""
+    found: Duplicates = {}
+    for name in plans(study.folder):
+        if name == study.name:
+            continue
+        try:
+            for record in load(name, study.folder).records():
+                found.setdefault(Experiment(**record["experiment"]), record)
+        except (ValueError, LookupError, TypeError, OSError) as error:
+            lost = f"{explain(error)} Nothing is copied from the study {name}."
+            warnings.warn(lost, stacklevel=3)
+    return found
+
+
+def _run_one(study, row, seed, device, duplicates):
     """Make one record, unless another runner is at it or has made it; False if interrupted."""
     folder = study.unfinished / f"{row}-{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{folder}.lock", blocking=False):  # the system frees it when its holder dies
-            if (row, seed) not in study.missing([row], seed - study.first_seed + 1):
+            if (row, seed) in study.done():
                 return True
-            experiment = study.rows[row].but(seed=seed)
-            if twin := _twin(study, experiment):
+            experiment = study.rows[row].replace(seed=seed)
+            if twin := duplicates.get(experiment):
                 append(study.path, {**twin, "study": study.name, "row": row})
-                tqdm.write(f"{study.name}  {row}  seed {seed}  is {twin['row']} of the study {twin['study']}")
+                source = f"is {twin['row']} of the study {twin['study']}"
+                tqdm.write(f"{study.name}  {row}  seed {seed}  {source}")
                 return True
             world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
             if world.dataset != experiment.dataset:
-                raise ValueError(f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it: no record is made.")
+                instead = f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it"
+                raise ValueError(f"{instead}: no record is made.")
             if _is_stale(folder, experiment):
                 shutil.rmtree(folder)
-            run = train.fit(experiment, device, folder, quiet=True)
+            run = train.fit(experiment, device, folder, quiet=True, world=world)
             if run.test is None:
                 return False
-            append(study.path, to_record(study, row, run, world.test.labels))
+            append(study.path, to_record(study.name, row, run, world.test.labels))
             shutil.rmtree(folder)
     except Timeout:
         return True
-    end = f"collapsed in epoch {run.collapse_epoch}" if run.collapse_epoch else f"test top-1 {100 * run.test['top1']:.2f} %"
+    end = f"test top-1 {100 * run.test['top1']:.2f} %"
+    if run.collapse_epoch:
+        end = f"collapsed in epoch {run.collapse_epoch}"
     tqdm.write(f"{study.name}  {row}  seed {seed}  {end}")
     return True
 
 
-def _twin(study, experiment):
-    """Another study's record of the same Experiment, seed and all; None if there is none."""
-    others = (record for name in plans(study.folder) if name != study.name for record in load(name, study.folder).records())
-    return next((record for record in others if Experiment(**record["experiment"]) == experiment), None)
-
-
 def _is_stale(folder, experiment):
-    """Whether the unfinished Run there is of no use: the plan was changed since, or no file of it can be read."""
+    """Whether the unfinished Run there is of no use.
+
+    The plan was changed since, or no file of it can be read.
+    """
     try:
         run = Run.load(folder)
-        return run.experiment.but(epochs=experiment.epochs) != experiment or run.epochs > experiment.epochs
+        same = run.experiment.replace(epochs=experiment.epochs) == experiment
+        return not same or run.epochs > experiment.epochs
     except FileNotFoundError:
         return False
     except RuntimeError:
         return True
 
 
-def _work(threads, study, wanted, device):
+def _work(threads, study, wanted, device, duplicates):
     torch.set_num_threads(threads)
-    try:
-        all(_run_one(study, *pair, device) for pair in wanted)  # ends at one that was interrupted
+    try:  # ends at one that was interrupted
+        all(_run_one(study, *pair, device, duplicates) for pair in wanted)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {explain(error)}")
 
 
-def _run_beside(study, wanted, device, jobs, bar):
+def _run_beside(study, wanted, device, duplicates, jobs, bar):
     """Start runners as processes of their own, and watch the records grow."""
     threads = max(1, torch.get_num_threads() // jobs)
     start = multiprocessing.get_context("spawn").Process
-    runners = [start(target=_work, args=(threads, study, wanted, device), daemon=True) for _ in range(jobs)]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runners inherit it: Ctrl-C is for this process
+    work = threads, study, wanted, device, duplicates
+    runners = [start(target=_work, args=work, daemon=True) for _ in range(jobs)]
+    # The runners inherit it: Ctrl-C is for this process.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for runner in runners:
             runner.start()
@@ -106,8 +140,7 @@ def _run_beside(study, wanted, device, jobs, bar):
     try:
         while alive := [runner for runner in runners if runner.is_alive()]:
             alive[0].join(10)
-            done = {(record["row"], record["seed"]) for record in study.records()}
-            bar.update(len(done.intersection(wanted)) - bar.n)
+            bar.update(len(study.done().intersection(wanted)) - bar.n)
     except BaseException:
         for runner in runners:
             runner.terminate()  # typed again, they go on after their last whole epoch
@@ -117,4 +150,5 @@ def _run_beside(study, wanted, device, jobs, bar):
             runner.join()
     failed = [runner.exitcode for runner in runners if runner.exitcode]
     if failed:
-        raise RuntimeError(f"{len(failed)} of {jobs} runners failed (exit code {failed[0]}); what they finished is kept.")
+        how = f"{len(failed)} of {jobs} runners failed (exit code {failed[0]})"
+        raise RuntimeError(f"{how}; what they finished is kept.")

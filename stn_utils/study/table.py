@@ -1,19 +1,32 @@
-"""A study as text: a line per row, the contrasts, every collapsed run by its seed, and what was left out."""
+"""A study as text: a line per row, the contrasts, every collapsed run by its seed."""
+
+from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .. import diagnose, metrics
-from ..experiment import one_of
-from ..train import ORACLE_IMAGES
-from .records import unpack
+from ..experiment import Experiment
+from ..names import one_of
+from .records import Record, right
+
+if TYPE_CHECKING:
+    from .plan import Study
 
 IMAGES = ("dataset", "world", "replica")  # what decides the test images
+OLD_CLASSES, OLD_ORACLE_IMAGES = 10, 2000  # of the first records, which do not say them
+Scores = dict[int, tuple[float, np.ndarray]]  # by seed: top1, and which test images were right
 
 
-def collapse(record):
+def collapse(record: Record) -> int | None:
     """The epoch in which a record's run collapsed, None if it did not."""
-    return diagnose.collapse_epoch(record["history"])
+    if "collapse_epoch" in record["result"]:
+        return record["result"]["collapse_epoch"]
+    return diagnose.collapse_epoch(record["history"], OLD_CLASSES)
 
 
 def _top1(record):
@@ -22,20 +35,30 @@ def _top1(record):
 
 def _beside_oracle(record):
     """Top-1 of the row itself on the images that its oracle was asked for."""
+    count = record["result"].get("oracle_images", OLD_ORACLE_IMAGES)
     asked = "oracle_top1" in record["result"]
-    return 100 * unpack(record["result"]["correct"])[:ORACLE_IMAGES].mean() if asked else float("nan")
+    return 100 * right(record)[:count].mean() if asked else math.nan
+
+
+def _oracle(record):
+    return 100 * record["result"].get("oracle_top1", math.nan)
 
 
 def _last(record, name):
-    """An entry of the history after the last epoch; nan, for which null stands, for a net without looks."""
+    """An entry of the history after the last epoch; nan, or null, for a net without looks."""
     value = (record["history"].get(name) or [None])[-1]
-    return float("nan") if value is None else value
+    return math.nan if value is None else value
 
 
-MEASURES = {  # what a contrast compares: value of a record, how to print the difference
+def _det(record):
+    return _last(record, "det")
+
+
+# What a contrast compares: value of a record, how to print the difference.
+MEASURES: dict[str, tuple[Callable[[Record], float], str]] = {
     "test_top1": (_top1, "{:+z.2f} ± {:.2f} points"),
     "collapsed": (lambda record: 100.0 * bool(collapse(record)), "{:+z.1f} ± {:.1f} points"),
-    "det": (lambda record: _last(record, "det"), "{:+z.2f} ± {:.2f}"),
+    "det": (_det, "{:+z.2f} ± {:.2f}"),
 }
 
 
@@ -61,57 +84,85 @@ def _alive(records):
     return [record for record in records if not collapse(record)]
 
 
-COLUMNS = {  # heading, alignment and width, text of a row's records; "alive" leaves the collapsed runs out
+def _thrown(record):
+    return any(diagnose.off_image(record["history"]))
+
+
+# Heading, alignment and width, text of a row's records; "alive" leaves the collapsed runs out.
+COLUMNS: dict[str, tuple[str, str, Callable[[list[Record]], str]]] = {
     "top1": ("test top-1, %", "<15", lambda found: _mean(found, _top1)),
     "beside_oracle": ("on oracle's images", "<20", lambda found: _mean(found, _beside_oracle)),
-    "oracle": ("oracle, %", "<15", lambda found: _mean(found, lambda r: 100 * r["result"].get("oracle_top1", float("nan")))),
+    "oracle": ("oracle, %", "<15", lambda found: _mean(found, _oracle)),
     "lowest": ("lowest", ">7", lambda found: f"{min(map(_top1, found)):.2f}"),
     "parameters": ("parameters", ">12", lambda found: f"{found[0]['result']['parameters']:,}"),
     "collapsed": ("collapsed", "<17", lambda found: _rate(found, collapse)),
-    "ever_thrown": ("ever thrown", "<17", lambda found: _rate(found, lambda r: any(diagnose.thrown(r["history"])))),
+    "ever_thrown": ("ever thrown", "<17", lambda found: _rate(found, _thrown)),
     "alive_top1": ("alive: top-1, %", "<17", lambda found: _mean(_alive(found), _top1, 1)),
-    "det": ("alive: det A", "<15", lambda found: _mean(_alive(found), MEASURES["det"][0])),
-    "outside": ("alive: outside", "<16", lambda found: _mean(_alive(found), lambda r: _last(r, "outside"))),
-    "zoomed_out": ("det A above 1", "<17", lambda found: _rate(found, lambda r: _last(r, "det") > 1)),
+    "det": ("alive: det A", "<15", lambda found: _mean(_alive(found), _det)),
+    "outside": (
+        "alive: outside",
+        "<16",
+        lambda found: _mean(_alive(found), lambda record: _last(record, "outside")),
+    ),
+    "zoomed_out": ("det A above 1", "<17", lambda found: _rate(found, lambda r: _det(r) > 1)),
 }
 
 
-def table(study):
-    """The study as text: 95 % t-intervals over seeds for means, Wilson's for rates; then the contrasts.
+def table(study: Study) -> str:
+    """The study as text: 95 % t-intervals over seeds for means, Wilson's for rates.
 
-    Contrasts are paired by seed; their p values are those of the t-test, after Holm.
+    The contrasts follow, paired by seed; their p values are those of the t-test, after Holm.
     """
-    by_row = {row: {} for row in study.rows}
+    by_row: dict[str, dict[int, Record]] = {row: {} for row in study.rows}
     for record in study.records():
         by_row[record["row"]][record["seed"]] = record
-    width = max(map(len, by_row)) + 2
-    columns = [COLUMNS[name] for name in study.columns]
-    wides = [wide for _, wide, _ in columns]
-    gaps = ["  " * (wide[0] + after[0] == "><") for wide, after in zip(wides, wides[1:])] + [""]  # else they would touch
-    lines = [f"{'row':<{width}}seeds  " + "".join(f"{name:{wide}}{gap}" for (name, wide, _), gap in zip(columns, gaps))]
+    width = max(map(len, ["row", *by_row])) + 2
+    headings, wides, texts = zip(*(COLUMNS[name] for name in study.columns))
+    # A column set to the right and one set to the left would touch.
+    gaps = ["  " if a[0] + b[0] == "><" else "" for a, b in zip(wides, wides[1:])] + [""]
+
+    def line(row, seeds, cells):
+        cells = [f"{cell:{wide}}{gap}" for cell, wide, gap in zip(cells, wides, gaps)]
+        return f"{row:<{width}}{seeds:>5}  " + "".join(cells)
+
+    lines = [line("row", "seeds", headings)]
     for row, records in by_row.items():
         found = list(records.values())
-        cells = [f"{show(found):{wide}}{gap}" for (_, wide, show), gap in zip(columns, gaps)] if found else ["no run yet"]
-        lines.append(f"{row:<{width}}{len(found):>5}  " + "".join(cells))
-    lines += _contrasts(study, by_row) + _collapses(by_row) + [f"not counted: {text}" for text in study.strangers()]
+        cells = [text(found) for text in texts] if found else ["no run yet"]
+        lines.append(line(row, len(found), cells))
+    lines += _contrasts(study, by_row) + _collapses(by_row)
+    lines += [f"not counted: {text}" for text in study.mismatched()]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _contrasts(study, by_row):
-    """The plan's contrasts over the seeds that both rows have, with p values corrected for asking several."""
+    """The plan's contrasts over the seeds that both rows have.
+
+    p values are corrected for all that were asked, also for those that cannot be answered yet.
+    """
     value, text = MEASURES[study.measure]
-    lines, p_values = [], []
+    lines, p_values = {}, {}
     for ours, theirs in study.contrasts:
         shared = sorted(by_row[ours].keys() & by_row[theirs].keys())
-        if len(shared) > 1:
-            pair = [{seed: value(by_row[row][seed]) for seed in shared} for row in (ours, theirs)]
-            lines.append(f"{ours} minus {theirs}: {text.format(*metrics.compare(*pair))}, {len(shared)} paired seeds")
-            p_values.append(metrics.paired_p(*pair))
-    return [f"{line}, {p_text(p)}" for line, p in zip(lines, metrics.holm(p_values))]
+        pair = [{seed: value(by_row[row][seed]) for seed in shared} for row in (ours, theirs)]
+        lacking = sum(any(math.isnan(side[seed]) for side in pair) for seed in shared)
+        difference = f"{ours} minus {theirs}"
+        if lacking:
+            has = f"{lacking} of {len(shared)} paired seeds have no {study.measure}"
+            lines[difference] = f"{difference}: -, {has}"
+        elif len(shared) > 1:
+            both = text.format(*metrics.compare(*pair))
+            lines[difference] = f"{difference}: {both}, {len(shared)} paired seeds"
+            p_values[difference] = metrics.paired_p(*pair)
+    adjusted = metrics.holm(list(p_values.values()), len(study.contrasts))
+    p_texts = {name: f", {p_text(p)}" for name, p in zip(p_values, adjusted)}
+    return [line + p_texts.get(name, "") for name, line in lines.items()]
 
 
-def p_text(p):
+def p_text(p: float) -> str:
     """A p value as text."""
+    if math.isnan(p):
+        return "p -"
     return f"p {p:.4f}" if p >= 1e-4 else "p below 0.0001"
 
 
@@ -119,39 +170,51 @@ def _collapses(by_row):
     """Every collapsed run: its seed and its epoch."""
     lines = []
     for row, records in by_row.items():
-        lost = [f"{seed}~({collapse(record)})" for seed, record in sorted(records.items()) if collapse(record)]
+        lost = {seed: collapse(record) for seed, record in sorted(records.items())}
+        lost = [f"{seed}~({epoch})" for seed, epoch in lost.items() if epoch]
         if lost:
             text = f"collapsed, seed (epoch): {row}: {', '.join(lost)}"
             wrapped = textwrap.wrap(text, 110, subsequent_indent="  ", break_on_hyphens=False)
-            lines += [line.replace("~", " ") for line in wrapped]  # a seed and its epoch stay in one line
+            lines += [
+                line.replace("~", " ") for line in wrapped
+            ]  # a seed and its epoch stay in one line
     return lines
 
 
-def paired(study, ours, theirs):
+def paired(study: Study, ours: str, theirs: str) -> str:
     """The difference ours - theirs between two rows of a study, as `difference` has it."""
     rows = [one_of("row", row, list(study.rows)) for row in (ours, theirs)]
-    records = study.records()
-    results = [{record["seed"]: record["result"] for record in records if record["row"] == row} for row in rows]
-    scores = [{seed: (r["test_top1"], unpack(r["correct"])) for seed, r in side.items()} for side in results]
+    scores: list[Scores] = [{}, {}]
+    for record in study.records():
+        for row, side in zip(rows, scores):
+            if record["row"] == row:
+                side[record["seed"]] = record["result"]["test_top1"], right(record)
     return difference(rows, [study.rows[row] for row in rows], scores)
 
 
-def difference(names, experiments, scores):
-    """The first minus the second in test top-1, with its 95 % t-interval over seeds, then McNemar's test seed by seed.
+def difference(
+    names: Sequence[str], experiments: Sequence[Experiment], scores: Sequence[Scores]
+) -> str:
+    """The first minus the second in test top-1, with its 95 % t-interval over seeds, as text.
 
-    Each argument is a pair; scores: {seed: (top1, which test images were right (N,))}. Returns text. The interval decides;
-    each McNemar test tells of one pair of networks. Raises ValueError, naming what differs, for recipes that do not share
-    their seeds or their test images.
+    McNemar's test follows, seed by seed. Each argument is a pair. The interval decides; each
+    McNemar test tells of one pair of networks. Raises ValueError, naming what differs, for recipes
+    that do not share their seeds or their test images.
     """
     ours, theirs = names
     for field in IMAGES:
         values = [getattr(experiment, field) for experiment in experiments]
         if values[0] != values[1]:
-            raise ValueError(f"paired comparison: {field} is {values[0]!r} in {ours}, {values[1]!r} in {theirs}.")
-    mean, half = metrics.compare(*({seed: 100 * top1 for seed, (top1, _) in side.items()} for side in scores))
+            both = f"{field} is {values[0]!r} in {ours}, {values[1]!r} in {theirs}"
+            raise ValueError(f"paired comparison: {both}.")
+    top1s = [{seed: 100 * top1 for seed, (top1, _) in side.items()} for side in scores]
+    mean, half = metrics.compare(*top1s)
     width = f" ± {half:.2f}" if half is not None else ""
-    lines = [f"{ours} minus {theirs}: {mean:+z.2f}{width} points, {len(scores[0])} paired seed{'s' * (len(scores[0]) > 1)}"]
+    seeds = f"{len(scores[0])} paired seed{'s' * (len(scores[0]) > 1)}"
+    lines = [f"{ours} minus {theirs}: {mean:+z.2f}{width} points, {seeds}"]
     for seed in sorted(scores[0]):
-        only_ours, only_theirs, p = metrics.mcnemar(*(side[seed][1] for side in scores))
-        lines.append(f"  seed {seed}: only {ours} right {only_ours}, only {theirs} right {only_theirs}, {p_text(p)}")
+        pair = [side[seed][1] for side in scores]
+        only_ours, only_theirs, p = metrics.mcnemar(*pair)
+        counts = f"only {ours} right {only_ours}, only {theirs} right {only_theirs}"
+        lines.append(f"  seed {seed}: {counts}, {p_text(p)}")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from PIL import Image
 from stn_utils.experiment import Experiment
 from stn_utils.models import build
 from stn_utils.player import explore_html, player_html
+from stn_utils.spec import ImageSpec
 from stn_utils.warp import affine, warp
 
 LABELS = ["epoch 0", "epoch 1", "epoch 2"]
@@ -39,7 +40,7 @@ MOVES = ["stay", "turn 10", "turn -10", "turn 30", "turn -30"]
 def policy_game():
     """What the policy's widget takes: a net of two moves as it is built, a picture, its class, and the moves' names."""
     torch.manual_seed(0)
-    known = dict(channels=1, canvas=28, view=28, classes=10, background=[0.0], mean=[0.5], std=[0.3])
+    known = ImageSpec(1, (28, 28), (28, 28), 10, [0.0], [0.5], [0.3])
     net = build(Experiment(model="reinforced", actions="turns", steps=2, classifier="fcn"), known)
     return net, soft_picture().repeat(1, 3, 3)[None, :, :28, :28], 3, MOVES
 
@@ -99,7 +100,14 @@ def test_the_exported_player_follows_the_keyboard_and_stops_at_both_ends(exporte
     text = player_page()
     player = exported(text).locator(".stn-player")
     player.locator("input").focus()
-    steps = [("ArrowRight", 2), ("ArrowLeft", 1), ("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1), ("End", 2)]
+    steps = [
+        ("ArrowRight", 2),
+        ("ArrowLeft", 1),
+        ("Home", 0),
+        ("ArrowLeft", 0),
+        ("ArrowRight", 1),
+        ("End", 2),
+    ]
     for key, i in steps:
         player.page.keyboard.press(key)
         expect_frame(player, frames_of(text), i)
@@ -164,22 +172,32 @@ SETTINGS = [
 ]
 
 
-def test_the_exported_explorer_agrees_with_warp_pixel_by_pixel(exported):
-    explorer = exported(explore_html(soft_picture())).locator(".stn-explorer")
+def colour_picture():
+    """A picture (3, 8, 12), no channel like another."""
+    picture = soft_picture()[:, :8]
+    return torch.cat([picture, picture.flip(2), 1 - picture])
+
+
+@pytest.mark.parametrize("picture", [soft_picture(), colour_picture()], ids=["grey", "colour"])
+def test_the_exported_explorer_agrees_with_warp_pixel_by_pixel(exported, picture):
+    explorer = exported(explore_html(picture)).locator(".stn-explorer")
     pictures = set()
     for setting in SETTINGS:
         for name in ("angle", "scale", "shift_x", "shift_y", "shear"):
             value = setting.get(name, 1 if name == "scale" else 0)
             explorer.locator(f"input[name={name}]").fill(str(value))
         theta = affine(**{name: float(value) for name, value in setting.items()})
-        ours = (warp(soft_picture()[None], theta)[0, 0] * 255).flatten()
+        ours = (warp(picture[None], theta)[0] * 255).flatten(1).T
         pixels = explorer.locator("canvas.warped").evaluate(
             "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
         )
         theirs = torch.tensor(pixels).view(-1, 4)
-        assert (theirs[:, :3] - ours[:, None]).abs().max() <= 1, setting
+        assert (theirs[:, :3] - ours).abs().max() <= 1, setting
         assert theirs[:, 3].unique().tolist() == [255]
-        printed = [float(number) for number in re.findall(r"-?\d\.\d\d", explorer.locator("pre").inner_text())]
+        printed = [
+            float(number)
+            for number in re.findall(r"-?\d\.\d\d", explorer.locator("pre").inner_text())
+        ]
         assert printed == pytest.approx(theta.flatten().tolist(), abs=0.0051), setting
         pictures.add(explorer.locator("canvas.input").evaluate("canvas => canvas.toDataURL()"))
     assert len(pictures) == len(SETTINGS), "the window on the input does not follow the sliders"
@@ -199,13 +217,14 @@ CELLS = [
     "from IPython.display import HTML, display\n"
     "import test_players as made_up\n"
     "from stn_utils import player\n"
+    "from stn_utils.exercises.game import policy_widget\n"
     "from PIL import Image",
     "display(HTML(made_up.player_page()))",
     "display(HTML(player.explore_html(made_up.soft_picture())))",
     "pictures = [Image.new('RGB', (60, 30), colour) for colour in ('red', 'green', 'blue')]\n"
     "display(player.player_widget(pictures))",
     "display(player.explore_widget(made_up.soft_picture()))",
-    "display(player.policy_widget(*made_up.policy_game()))",
+    "display(policy_widget(*made_up.policy_game()))",
     "print('all', 'cells', 'ran')",
 ]
 
@@ -217,7 +236,11 @@ def lab(tmp_path_factory, chromium):
     home = tmp_path_factory.mktemp("lab")
     (home / "root").mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, home / "root" / "players.ipynb")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
@@ -267,7 +290,9 @@ def notebook(lab, chromium):
     page = context.new_page()
     page.goto(lab)
     page.locator(".jp-Notebook .jp-Cell").nth(len(CELLS) - 1).wait_for()
-    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()  # before it has a kernel, Lab asks which one
+    page.locator("#jp-main-statusbar").get_by_text(
+        "| Idle"
+    ).wait_for()  # before it has a kernel, Lab asks which one
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.get_by_text("all cells ran", exact=True).wait_for()
@@ -287,7 +312,14 @@ def test_in_lab_the_player_follows_mouse_and_arrow_keys_and_stays_in_its_cell(no
     player.locator("input").click()  # in the middle
     expect_frame(player, frames, 1)
     cell = active_cell(notebook)
-    steps = [("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowUp", 2), ("ArrowDown", 1), ("Home", 0), ("End", 2)]
+    steps = [
+        ("ArrowRight", 2),
+        ("ArrowLeft", 1),
+        ("ArrowUp", 2),
+        ("ArrowDown", 1),
+        ("Home", 0),
+        ("End", 2),
+    ]
     for key, i in steps:
         notebook.keyboard.press(key)
         expect_frame(player, frames, i)
@@ -326,7 +358,9 @@ def test_in_lab_the_widgets_slider_changes_picture_and_number(notebook):
         before = image.get_attribute("src")
         handle.press(key)
         widget.get_by_text(str(i), exact=True).wait_for()
-        notebook.wait_for_function("([img, src]) => img.src !== src", arg=[image.element_handle(), before])
+        notebook.wait_for_function(
+            "([img, src]) => img.src !== src", arg=[image.element_handle(), before]
+        )
 
 
 def test_in_lab_the_explorer_widgets_slider_changes_picture_and_matrix(notebook):
@@ -334,26 +368,39 @@ def test_in_lab_the_explorer_widgets_slider_changes_picture_and_matrix(notebook)
     image, matrix = widget.locator("img"), widget.locator("code")
     before, theta = image.get_attribute("src"), matrix.inner_text()
     widget.locator(".noUi-handle").nth(1).press("ArrowLeft")
-    notebook.wait_for_function("([code, text]) => code.innerText !== text", arg=[matrix.element_handle(), theta])
-    notebook.wait_for_function("([img, src]) => img.src !== src", arg=[image.element_handle(), before])
+    notebook.wait_for_function(
+        "([code, text]) => code.innerText !== text", arg=[matrix.element_handle(), theta]
+    )
+    notebook.wait_for_function(
+        "([img, src]) => img.src !== src", arg=[image.element_handle(), before]
+    )
 
 
-def test_in_lab_the_policy_widgets_buttons_move_until_no_move_is_left_and_start_again_does(notebook):
+def test_in_lab_the_policy_widgets_buttons_move_until_no_move_is_left_and_start_again_does(
+    notebook,
+):
     widget = notebook.locator(".jp-OutputArea-output:has(button:text-is('start again'))")
     image, text, buttons = widget.locator("img"), widget.locator("p"), widget.locator("button")
     assert [button.inner_text() for button in buttons.all()] == [*MOVES, "start again"]
     text.get_by_text("Moves left: 2.").wait_for()
     first = text.inner_text()
     assert first.startswith("It is a 3. The classifier says ") and "reward" not in first
-    for name, said in (("turn 30", "Moves left: 1."), ("turn -10", "Done. The policy ends at loss ")):
+    for name, said in (
+        ("turn 30", "Moves left: 1."),
+        ("turn -10", "Done. The policy ends at loss "),
+    ):
         before = image.get_attribute("src")
         assert all(button.is_enabled() for button in buttons.all())
         widget.get_by_role("button", name=name, exact=True).click()
         widget.get_by_text(said).wait_for()
         assert re.search(r"Last reward [+-]\d+\.\d{3}\.", text.inner_text())
-        notebook.wait_for_function("([img, src]) => img.src !== src", arg=[image.element_handle(), before])
+        notebook.wait_for_function(
+            "([img, src]) => img.src !== src", arg=[image.element_handle(), before]
+        )
     widget.locator("button:disabled").nth(len(MOVES) - 1).wait_for()
-    assert [button.inner_text() for button in buttons.all() if button.is_enabled()] == ["start again"]
+    assert [button.inner_text() for button in buttons.all() if button.is_enabled()] == [
+        "start again"
+    ]
     buttons.last.click()
     widget.get_by_text("Moves left: 2.").wait_for()
     widget.locator("button:enabled").nth(len(MOVES)).wait_for()

@@ -1,0 +1,57 @@
+"""Families of warps: what the numbers of a localization net mean."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .spec import Size
+from .warp import affine
+
+
+class Family(NamedTuple):
+    """Turns parameters (B, n) into places: where the window reads the image.
+
+    identity: the parameters that change nothing. points: parameters (B, n) and places (P, 2) of the
+    output, as (x, y) -> the places of the input (B, P, 2) that are read there. to_theta: parameters
+    -> theta (B, 2, 3); None for warps that no matrix can describe. Convention: normalized
+    coordinates, pixel-area.
+    """
+
+    identity: tuple[float, ...]
+    points: Callable[[Tensor, Tensor], Tensor]
+    to_theta: Callable[[Tensor], Tensor] | None = None
+
+    def look(self, parameters: Tensor, size: Size) -> Tensor:
+        """The look of parameters (B, n): theta (B, 2, 3) if they make one, else (B, h, w, 2)."""
+        if self.to_theta:
+            return self.to_theta(parameters)
+        return self.points(parameters, pixel_centres(size, parameters)).unflatten(1, size)
+
+
+def pixel_centres(size: Size, like: Tensor) -> Tensor:
+    """The centres (h * w, 2) of an image's pixels as (x, y), row by row, in the type of `like`.
+
+    Convention: normalized coordinates, pixel-area: the first centre of n is at 1 / n - 1.
+    """
+    rows, columns = ((2 * torch.arange(n, device=like.device) + 1).to(like) / n - 1 for n in size)
+    return torch.cartesian_prod(rows, columns).flip(1)
+
+
+def _of_theta(identity, to_theta):
+    def points(parameters, places):
+        theta = to_theta(parameters)
+        return places @ theta[:, :, :2].mT + theta[:, None, :, 2]
+
+    return Family(identity, points, to_theta)
+
+
+FAMILIES: dict[str, Family] = {
+    "affine": _of_theta((1.0, 0, 0, 0, 1, 0), lambda p: p.view(-1, 2, 3)),
+    "rotation": _of_theta((0.0,), lambda p: affine(angle=p[:, 0] * 180 / math.pi)),
+    "shift-scale": _of_theta(
+        (1.0, 0, 0), lambda p: affine(scale=p[:, 0], shift_x=p[:, 1], shift_y=p[:, 2])
+    ),
+}

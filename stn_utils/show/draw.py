@@ -1,0 +1,62 @@
+"""The window of one look, drawn on a picture: its rim, a dot in its top left corner, its points."""
+
+import torch
+from matplotlib.axes import Axes
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..warp import grid_of, outline
+from .style import WINDOW
+
+
+def points(look: Tensor, count: int) -> Tensor:
+    """Some count x count of a look's sampling points, (count * count, 2), normalized."""
+    if look.ndim == 3:
+        return grid_of(look, (count, count)).reshape(-1, 2)
+    height, width = look.shape[1:3]
+    share = (torch.arange(count) + 0.5) / count
+    rows, columns = (share * height).long(), (share * width).long()
+    return look[0, rows][:, columns].reshape(-1, 2)
+
+
+def window(
+    picture: Image.Image,
+    look: Tensor,
+    frame: tuple[int, int, int, int],
+    line: int,
+    dot: int,
+    dots: int = 0,
+) -> None:
+    """Draw the window of look (1, 2, 3), or a grid (1, h, w, 2), on a PIL picture.
+
+    frame: left, top, width and height in pixels of the image that [-1, 1] spans. line: how thick.
+    dot: the radius of the one in the corner. dots: how many sampling points a side.
+    """
+    start, size = torch.tensor(frame[:2]), torch.tensor(frame[2:])
+
+    def places(where):
+        pixels = (where.detach().cpu() + 1) / 2 * size + start
+        return [tuple(xy) for xy in pixels.tolist()]
+
+    pen = ImageDraw.Draw(picture)
+    rim = places(outline(look)[0])
+    pen.line(rim + rim[:2], fill=WINDOW, width=line, joint="curve")
+    for x, y in places(points(look, dots)) if dots else []:
+        pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=WINDOW)
+    x, y = rim[0]
+    pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=WINDOW)
+
+
+def window_on_axes(ax: Axes, look: Tensor, height: int, width: int) -> None:
+    """The same on axes that show an image of that height and width, with 6x6 sampling points.
+
+    All of them, 28x28 or more, would hide the image.
+    """
+
+    def places(where):
+        return ((where.detach().cpu() + 1) * torch.tensor([width, height]) - 1) / 2
+
+    rim, inner = places(outline(look)[0]), places(points(look, 6))
+    ax.plot(*inner.T, ".", color=WINDOW, markersize=2)
+    ax.plot(*torch.cat([rim, rim[:1]]).T, color=WINDOW, linewidth=1.6)
+    ax.plot(*rim[0], "o", color=WINDOW, markersize=4)
