@@ -350,4 +350,5 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
     if isinstance(model, ReinforcedNet) and model.transformer.kind == "learned":
         x, y = split.batch(slice(0, ORACLE_IMAGES))
         test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)
+        test["oracle_images"] = len(y)
     run.test = test  # all of it, or none: an oracle takes long, and may be interrupted

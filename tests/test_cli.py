@@ -566,3 +566,10 @@ def test_every_example_file_trains(path, here):
     found = Run.load(here / "runs" / path.stem).experiment.model_dump()
     for name in asked.keys() - {"epochs", "dataset"}:
         assert found[name] == asked[name], name
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "..", ".", ""])
+def test_a_run_stays_in_its_folder_whatever_its_name(here, capsys, name):
+    line = refused(capsys, "train", *TINY, "--name", name)
+    assert line == f"error: --name: expected the plain name of a folder, got {name!r}."
+    assert not files(here)

@@ -116,6 +116,19 @@ def test_what_left_another_study_is_not_copied(tiny, tiny_data, tmp_path):
     assert record["history"] != made_up("stn", 1000)["history"]
 
 
+@pytest.mark.parametrize("name, text", [
+    ("draft.yaml", "question: not yet\nrows: {a: {modle: stnet}}\n"), ("other.jsonl", "{not json}\n"),
+])  # fmt: skip
+def test_a_broken_study_beside_this_one_is_named_and_stops_nothing(
+    tiny, tiny_data, tmp_path, name, text
+):
+    other_study(tmp_path, plain={"model": "convnet"})
+    (tmp_path / name).write_text(text)
+    with pytest.warns(UserWarning, match=f"copied from the study {name.split('.')[0]}"):
+        run_missing(tiny, ["stn"], seeds=1, device="cpu")
+    assert pairs(tiny) == [("stn", 1000)]
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """The epochs trained: a list that grows by the seed of each."""

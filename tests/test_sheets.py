@@ -330,24 +330,6 @@ def test_a_window_is_drawn_where_it_looks_with_a_dot_on_its_top_left_corner():
     )
 
 
-def test_places_are_squares_where_they_lie_grey_or_orange_and_as_strong_as_their_values():
-    points, values, held_out = (
-        torch.tensor([[0, 0], [3, 2], [1, 3]]),
-        torch.tensor([1.0, 0.5, 0.0]),
-        [False, True, True],
-    )
-    picture = show.place_map(
-        {"one": (points, values, held_out), "again": (points, values, held_out)}, 4, "where?"
-    )
-    pixels = np.asarray(picture).astype(int)
-    for left in (show.sheets.GAP, 3 * show.sheets.GAP + 32):  # two panels of 4 x 8 pixels
-        for (x, y), colour in zip(
-            points.tolist(), [(31, 41, 51), (244, 172, 134), (255, 255, 255)]
-        ):
-            at = 2 * show.sheets.TOP - 5 + 8 * y + 4, left + 8 * x + 4
-            assert np.abs(pixels[at] - colour).max() <= 1
-
-
 def test_windows_that_are_nowhere_leave_the_picture_a_place():
     thetas = torch.full((3, 2, 3), float("nan"))
     assert 0 < show.sheets._rim(thetas) < show.sheets.TILE / 2

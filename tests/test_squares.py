@@ -3,11 +3,13 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stn_utils.exercises import squares
 from stn_utils.exercises.squares import (
     SPLITS,
     SQUARE,
@@ -21,6 +23,7 @@ from stn_utils.exercises.squares import (
 )
 from stn_utils.layers import CoordConv2d, coordinates
 from stn_utils.models import count_parameters
+from stn_utils.show.sheets import GAP, TOP
 
 
 def accuracy(net, points, canvas):
@@ -331,3 +334,21 @@ def test_the_same_seed_learns_the_same():
         return list(learn(deconv_net(16), known, held_out, 2, 0.01, 16))
 
     assert scores() == scores()
+
+
+def test_places_are_squares_where_they_lie_grey_or_orange_and_as_strong_as_their_values():
+    points, values, held_out = (
+        torch.tensor([[0, 0], [3, 2], [1, 3]]),
+        torch.tensor([1.0, 0.5, 0.0]),
+        [False, True, True],
+    )
+    picture = squares.place_map(
+        {"one": (points, values, held_out), "again": (points, values, held_out)}, 4, "where?"
+    )
+    pixels = np.asarray(picture).astype(int)
+    for left in (GAP, 3 * GAP + 32):  # two panels of 4 x 8 pixels
+        for (x, y), colour in zip(
+            points.tolist(), [(31, 41, 51), (244, 172, 134), (255, 255, 255)]
+        ):
+            at = 2 * TOP - 5 + 8 * y + 4, left + 8 * x + 4
+            assert np.abs(pixels[at] - colour).max() <= 1

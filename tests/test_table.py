@@ -10,6 +10,7 @@ from tiny_study import made_up, write_plan, write_records
 
 from stn_utils import study as studies
 from stn_utils.study import append, pack, table
+from stn_utils.study.table import p_text
 from stn_utils.train import ORACLE_IMAGES
 
 SCORES = {"stn": {1000: 0.98, 1001: 0.97, 1002: 0.99}, "cnn": {1000: 0.96, 1001: 0.965, 1002: 0.95}}
@@ -274,3 +275,28 @@ def test_no_two_columns_touch(tmp_path):
     heading, line, *_ = table(plan).splitlines()
     assert re.search(r"lowest {2,}collapsed {2,}parameters {2,}test top-1", heading)
     assert re.search(r"50\.00 {2,}0/1 .*%\) {2,}[\d,]+ {2,}50\.00", line)
+
+
+def test_contrasts_that_cannot_be_answered_say_why_and_are_counted_in_the_correction(tmp_path):
+    rows = {name: {"seed": 0} for name in ("a", "b", "c", "later")}
+    contrasts = [["a", "b"], ["a", "c"], ["a", "later"]]
+    path = write_plan(tmp_path, rows=rows, contrasts=contrasts, measure="det")
+    plan = studies.load("tiny", path)
+    dets = {"a": [1.1, 1.3, 1.0], "b": [1.6, 1.7, 1.9], "c": [1.4, None, 1.2]}
+    for row, values in dets.items():
+        for seed, det in zip((1000, 1001, 1002), values):
+            append(plan.path, made_up(row, seed, det=[det], outside=[0.1]))
+    p = 3 * stats.ttest_rel(dets["a"], dets["b"]).pvalue  # three were asked
+    text = table(plan)
+    assert line_of(text, "a minus b").endswith(f", 3 paired seeds, p {p:.4f}")
+    assert line_of(text, "a minus c") == "a minus c: -, 1 of 3 paired seeds have no det"
+    assert "a minus later" not in text
+
+
+def test_a_p_value_that_is_none_is_no_small_one():
+    assert p_text(math.nan) == "p -"
+
+
+def test_the_heading_of_short_rows_keeps_its_words_apart(tmp_path):
+    plan = studies.load("tiny", write_plan(tmp_path, rows={"a": {"seed": 0}}, contrasts=[]))
+    assert table(plan).splitlines()[0].split()[:2] == ["row", "seeds"]

@@ -92,6 +92,7 @@ def test_an_oracle_is_asked_for_no_more_images_than_the_limit(small, monkeypatch
     assert torch.equal(x, part.batch(slice(0, 7))[0]) and torch.equal(y, part.labels[:7])
     wanted = (torch.arange(7) < 3) | (y == 0)  # without a logit, class 0 is the answer
     assert run.test["oracle_top1"] == pytest.approx(wanted.double().mean().item())
+    assert run.test["oracle_images"] == 7
 
 
 def test_training_teaches_the_policy_and_a_controls_run_has_nothing_but_a_classifier(small):

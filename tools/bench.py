@@ -30,7 +30,7 @@ TUTORIAL = Experiment(optimizer="sgd", lr=0.01, padding="zeros", replica=True)
 
 
 def tutorial_dataset(part):
-    """torchvision's own MNIST dataset, `__getitem__` and PIL images included, on resident images."""
+    """torchvision's own MNIST, `__getitem__` and PIL images included, on resident images."""
     vision = torchvision()
     dataset = vision.datasets.MNIST.__new__(vision.datasets.MNIST)
     dataset.data, dataset.targets = part.images[:, 0].cpu(), part.labels.cpu()
@@ -149,8 +149,8 @@ def main():
         for values, value in zip(ratios.values(), new):
             values.append(value)
         print(
-            f"pair {seed + 1}: tutorial {tutorial['seconds']:5.1f} s  ours {ours['seconds']:5.1f} s  "
-            f"floor {ours['floor']:5.1f} s  tutorial/ours {new[0]:.2f}  ours/floor {new[1]:.3f}  "
+            f"pair {seed + 1}: tutorial {tutorial['seconds']:5.1f} s  ours {ours['seconds']:5.1f} s"
+            f"  floor {ours['floor']:5.1f} s  tutorial/ours {new[0]:.2f}  ours/floor {new[1]:.3f}  "
             f"top-1 {100 * tutorial['top1']:.1f} and {100 * ours['top1']:.1f} %",
             flush=True,
         )

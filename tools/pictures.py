@@ -72,7 +72,7 @@ def draw_squares():
         lines = squares.learn(net, known, held_out, 40, lr, 32, batch_size)
         panels[name] = [(points, squares.answers(net, points, 32)[1], unseen) for _ in lines]
     frames = [
-        show.place_map(
+        squares.place_map(
             {name: seen[i] for name, seen in panels.items()}, 32, f"epoch {i + 1}: how sure?"
         )
         for i in range(1, 40, 2)

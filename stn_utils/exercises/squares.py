@@ -7,12 +7,17 @@ quadrant. Source: Liu et al. 2018, section 4.1. Chapter 05 alone uses it.
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import to_rgb
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from ..layers import CoordConv2d
 from ..names import one_of
+from ..show import FAINT, INK, PAPER, WINDOW
+from ..show.sheets import GAP, TOP, font
 
 SQUARE = 9  # pixels; the side of the square that is never drawn here, but says which centres exist
 SPLITS = ("uniform", "quadrant")
@@ -118,3 +123,30 @@ def learn(
         yield epoch, total.item() / len(known), seen, unseen
         if until_perfect and seen == unseen == 1:
             return
+
+
+def place_map(
+    panels: dict[str, tuple[Tensor, Tensor, Tensor]], canvas: int, heading: str, scale: int = 8
+) -> Image.Image:
+    """One picture of a number per place, panels side by side.
+
+    Grey stands for places learned from, orange for others. panels: {title: (points (N, 2) whole
+    pixels (x, y), values (N,) from 0, paper, to 1, full colour, held_out (N,) bool)}. canvas: side
+    in pixels of what the places lie on, drawn `scale` times as large.
+    """
+    side = canvas * scale
+    size = len(panels) * (side + 2 * GAP), side + 2 * TOP
+    sheet = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, 7), heading, fill=INK, font=font(14, bold=True))
+    for i, (title, (points, values, held_out)) in enumerate(panels.items()):
+        left = GAP + i * (side + 2 * GAP)
+        pen.text((left, TOP), title, fill=INK, font=font(12))
+        pen.rectangle((left - 1, 2 * TOP - 6, left + side, 2 * TOP + side - 5), outline=FAINT)
+        colours = np.where(np.asarray(held_out)[:, None], to_rgb(WINDOW), to_rgb(INK))
+        shades = 1 - np.asarray(values)[:, None] * (1 - colours)
+        shades = (255 * shades).round().astype(int).tolist()
+        for (x, y), shade in zip(points.tolist(), shades):
+            a, b = left + x * scale, 2 * TOP - 5 + y * scale
+            pen.rectangle((a, b, a + scale - 1, b + scale - 1), fill=tuple(shade))
+    return sheet

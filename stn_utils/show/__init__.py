@@ -21,7 +21,6 @@ from .sheets import (
     filmstrip,
     frames,
     gif,
-    place_map,
     show_animation,
     stack,
 )

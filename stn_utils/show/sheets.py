@@ -12,7 +12,6 @@ import torch
 from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from ..run import Run
 from ..warp import identity, outline
@@ -24,7 +23,8 @@ Runs = Run | dict[str, Run]  # one, or {title: Run} for several side by side
 Sheets = list[Image.Image]
 
 
-def _font(size, bold=False):
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font of labels and headings; size in pixels."""
     name = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
     return ImageFont.truetype(font_manager.findfont(name), size)
 
@@ -71,10 +71,10 @@ def _sheet(rows, heading):
     size = LEFT + rows[0][1].width, TOP + len(rows) * (TILE + GAP)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, 7), heading, fill=INK, font=_font(14, bold=True))
+    pen.text((GAP, 7), heading, fill=INK, font=font(14, bold=True))
     for i, (label, row) in enumerate(rows):
         top = TOP + i * (TILE + GAP)
-        pen.multiline_text((GAP, top + TILE // 2), label, fill=INK, font=_font(12), anchor="lm")
+        pen.multiline_text((GAP, top + TILE // 2), label, fill=INK, font=font(12), anchor="lm")
         sheet.paste(row, (LEFT, top))
     return sheet
 
@@ -140,33 +140,6 @@ def filmstrip(runs: Runs, count: int | None = None, rows: int = 5) -> Image.Imag
         return [_sheet(strip, title or run.title + note)]
 
     return _beside(runs, count, draw)[0]
-
-
-def place_map(
-    panels: dict[str, tuple[Tensor, Tensor, Tensor]], canvas: int, heading: str, scale: int = 8
-) -> Image.Image:
-    """One picture of a number per place, panels side by side.
-
-    Grey stands for places learned from, orange for others. panels: {title: (points (N, 2) whole
-    pixels (x, y), values (N,) from 0, paper, to 1, full colour, held_out (N,) bool)}. canvas: side
-    in pixels of what the places lie on, drawn `scale` times as large.
-    """
-    side = canvas * scale
-    size = len(panels) * (side + 2 * GAP), side + 2 * TOP
-    sheet = Image.new("RGB", size, PAPER)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, 7), heading, fill=INK, font=_font(14, bold=True))
-    for i, (title, (points, values, held_out)) in enumerate(panels.items()):
-        left = GAP + i * (side + 2 * GAP)
-        pen.text((left, TOP), title, fill=INK, font=_font(12))
-        pen.rectangle((left - 1, 2 * TOP - 6, left + side, 2 * TOP + side - 5), outline=FAINT)
-        colours = np.where(np.asarray(held_out)[:, None], to_rgb(WINDOW), to_rgb(INK))
-        shades = 1 - np.asarray(values)[:, None] * (1 - colours)
-        shades = (255 * shades).round().astype(int).tolist()
-        for (x, y), shade in zip(points.tolist(), shades):
-            a, b = left + x * scale, 2 * TOP - 5 + y * scale
-            pen.rectangle((a, b, a + scale - 1, b + scale - 1), fill=tuple(shade))
-    return sheet
 
 
 @functools.cache

@@ -179,6 +179,25 @@ def colour_picture():
 
 
 @pytest.mark.parametrize("picture", [soft_picture(), colour_picture()], ids=["grey", "colour"])
+def test_the_exported_explorer_shows_the_whole_input_whatever_the_sliders_say(exported, picture):
+    explorer = exported(explore_html(picture)).locator(".stn-explorer")
+    height, width = picture.shape[1:]
+    explorer.locator("input[name=scale]").fill("0.2")  # the window covers little of it
+    explorer.locator("input[name=shift_x]").fill("1")
+    cell = 280 / max(height, width)
+    pixels = torch.tensor(
+        explorer.locator("canvas.input").evaluate(
+            "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+        )
+    ).view(int(height * cell) + 80, -1, 4)
+    for row in range(height):
+        for column in range(width // 2):  # left of the window
+            at = round(40 + (row + 0.5) * cell), round(40 + (column + 0.5) * cell)
+            wanted = (picture[:, row, column] * 255).expand(3)
+            assert (pixels[at][:3] - wanted).abs().max() <= 1, (row, column)
+
+
+@pytest.mark.parametrize("picture", [soft_picture(), colour_picture()], ids=["grey", "colour"])
 def test_the_exported_explorer_agrees_with_warp_pixel_by_pixel(exported, picture):
     explorer = exported(explore_html(picture)).locator(".stn-explorer")
     pictures = set()
