@@ -12,7 +12,7 @@ lab: .venv/.ok  ## set up, then open the course in JupyterLab
 test: .venv/.ok  ## set up, then run every test; chapters run in fast mode
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile  # a file's tests, and a notebook's cells, stay together
 
 course: .venv/.ok  ## run every chapter into build/, as pages that need no network
 	STN_FALLBACK=glyphs $(PY) tools/notebooks.py course

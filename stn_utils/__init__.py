@@ -1,34 +1,60 @@
-"""The small module behind the chapters: load, fit, evaluate, show, play and compare."""
+"""The small module behind the chapters: load, fit, evaluate, show, play and compare.
+
+Each is imported when it is first asked for: torch takes a second, matplotlib another.
+"""
 
 import importlib
 import os
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from . import data, metrics, study, warp
-from .data import load
-from .experiment import Experiment, budget
-from .metrics import compare
-from .run import Run
-from .train import evaluate, fit, pick_device
+if TYPE_CHECKING:
+    from . import data, metrics, player, show, study, warp
+    from .data import load
+    from .experiment import Experiment, budget
+    from .metrics import compare
+    from .player import play
+    from .run import Run
+    from .train import evaluate, fit, pick_device
+
+HOMES = {
+    "load": "data",
+    "Experiment": "experiment",
+    "budget": "experiment",
+    "compare": "metrics",
+    "play": "player",
+    "Run": "run",
+    "evaluate": "train",
+    "fit": "train",
+    "pick_device": "train",
+    **dict.fromkeys(("data", "metrics", "player", "show", "study", "warp")),
+}
 
 
-def __getattr__(name: str) -> ModuleType | Any:
-    """What draws is imported when it is asked for: matplotlib takes a second."""
-    if name == "play":
-        return importlib.import_module(".player", __name__).play
-    if name in ("show", "player"):
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f".{HOMES[name] or name}", __name__)
+    return getattr(home, name) if HOMES[name] else home
 
 
-def hello() -> None:
-    """The setup cell's last line: where this notebook computes, and whether in fast mode."""
-    from . import show
+def __dir__() -> list[str]:
+    return [*globals(), *HOMES]
+
+
+def hello() -> str:
+    """The setup cell's last line: say where this notebook computes, and whether in fast mode.
+
+    Returns the folder for what it writes: the course's `runs`. In a notebook, digits drawn from
+    fonts stand in for data that cannot be had; titles say so.
+    """
+    from . import show, train
 
     show.use_style()
-    device = pick_device()
+    os.environ.setdefault("STN_FALLBACK", "glyphs")
+    device = train.pick_device()
     cpu = " (enough for every chapter; a GPU is a convenience)"
     print(f"Computing on {device.type}{cpu if device.type == 'cpu' else ''}.")
     if os.environ.get("STN_FAST") == "1":
         print("STN_FAST=1 took effect: live experiments are cut short; their numbers mean nothing.")
+    return str(Path(__file__).parents[1] / "runs")

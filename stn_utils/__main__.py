@@ -1,9 +1,7 @@
-"""python -m stn_utils train | compare | predict | study | data | doctor"""
+"""python -m stn_utils train | compare | predict | export | study | data | doctor"""
 
 import signal
 import sys
-
-from . import cli
 
 
 def main() -> int:
@@ -12,6 +10,11 @@ def main() -> int:
     What `docker stop` and a job's time limit send counts as Ctrl-C: what is finished is kept.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        from . import cli  # takes seconds, in which somebody may think better of it
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
     return cli.main()
 
 

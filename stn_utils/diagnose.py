@@ -106,6 +106,10 @@ def check(
     this module, so an untrained network is well. Convention: a look maps output to input
     coordinates, pixel-area.
     """
+    warp.expect_images(x)
+    if x.min() < -0.01 or x.max() > 1.01:
+        span = f"{x.min():.3g} to {x.max():.3g}"
+        raise ValueError(f"x: expected values from 0 to 1, got {span}.")
     look = localize(x)
     if look.ndim == 3:
         usable = look if torch.isfinite(look).all() else warp.identity(1, x.device, x.dtype)
@@ -120,8 +124,9 @@ def check(
 
 
 def _verdict(numbers):
-    off_it = is_off_image(numbers["outside"], numbers["contrast"])
-    if off_it or not math.isfinite(numbers["distance"]):
+    if not math.isfinite(numbers["distance"]):
+        return "nan: it has diverged. Go back to weights from before, and to a lower rate."
+    if is_off_image(numbers["outside"], numbers["contrast"]):
         return (
             "thrown. Most of the grid is off the image; theta gets little or no gradient. "
             "Go back to weights from before."

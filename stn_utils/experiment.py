@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from .actions import ACTIONS
-from .data import DATASETS, WORLDS
+from .data import DATASETS, OWN, WORLDS
 from .data.worlds import is_random
 from .families import FAMILIES
 from .models import MODELS, POLICIES, RECURRENCES
@@ -22,7 +22,7 @@ from .names import one_of
 from .warp import PADDINGS
 
 T = TypeVar("T")
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**6)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 NotNegative = Annotated[Finite, Field(ge=0)]
@@ -58,16 +58,16 @@ class Experiment(BaseModel):
         alias_generator=AliasGenerator(serialization_alias=lambda name: ON_DISK.get(name, name)),
     )
 
-    dataset: Literal[tuple(DATASETS)] = "mnist"
+    dataset: Literal[(*DATASETS, OWN)] = "mnist"
     """source of the images"""
-    world: Literal[tuple(WORLDS)] = "clean28"
-    """images as they are, turned, shifted, all of it, among clutter (two sizes), or as S3 had them
-    """
+    world: Literal[(*WORLDS, OWN)] = "clean28"
+    """images as they are, turned, shifted, all of it, among clutter (two sizes), or as S3 had them;
+    own are pictures of yours"""
     model: Literal[tuple(MODELS)] = "stnet"
     """no transformer, one look, several looks, or moves that a policy chooses"""
     family: Literal[tuple(FAMILIES)] = "affine"
     """warps that a stnet can make"""
-    steps: Count = 2
+    steps: Annotated[int, Field(ge=1, le=100)] = 2
     """looks of a sequential, moves of a reinforced transformer"""
     recurrence: Literal[tuple(RECURRENCES)] = "corrected"
     """how looks follow each other; s0's way, or with one of its mistakes, or one mended"""
@@ -89,7 +89,7 @@ class Experiment(BaseModel):
     """what follows the localization's convolutions"""
     width: Annotated[float, Field(gt=0, le=16)] = 1.0
     """channels and hidden units of the classifier, times this"""
-    output_size: Annotated[int, Field(ge=16)] | None = None
+    output_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     """side in pixels of what the classifier sees; default: the world's"""
     normalize: Literal["before", "after", "localization", "none"] = "before"
     """normalization: before or after the transformer, for its localization net alone, or none"""
@@ -111,7 +111,7 @@ class Experiment(BaseModel):
     """momentum of SGD; Adam keeps its own and wants 0 here"""
     batch_size: Count = 64
     """images per step"""
-    epochs: Annotated[int, Field(ge=0)] = 5
+    epochs: Annotated[int, Field(ge=0, le=10**6)] = 5
     """passes over the training images"""
     patience: Count | None = None
     """end after so many epochs in a row with the grid off the image"""
@@ -153,6 +153,9 @@ class Experiment(BaseModel):
         if self.classifier == "fcn" and convolutions:
             why = "coordconv and width change those of 'cnn'"
             raise ValueError(f"classifier='fcn' has no convolutions and one width: {why}.")
+        if (self.dataset == OWN) != (self.world == OWN):
+            got = f"got dataset={self.dataset!r} and world={self.world!r}"
+            raise ValueError(f"{OWN!r} is both, or neither: {got}.")
         if self.augment and not is_random(self.world):
             raise ValueError(f"augment=True: in world={self.world!r} nothing is drawn anew.")
         return self

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .spec import Size
-from .warp import affine
+from .warp import affine, on_shape
 
 
 class Family(NamedTuple):
@@ -16,18 +16,28 @@ class Family(NamedTuple):
 
     identity: the parameters that change nothing. points: parameters (B, n) and places (P, 2) of the
     output, as (x, y) -> the places of the input (B, P, 2) that are read there. to_theta: parameters
-    -> theta (B, 2, 3); None for warps that no matrix can describe. Convention: normalized
+    -> theta (B, 2, 3); None for warps that no matrix can describe. turns: whether these speak of a
+    square image, so that `on_shape` has to make them fit others. Convention: normalized
     coordinates, pixel-area.
     """
 
     identity: tuple[float, ...]
     points: Callable[[Tensor, Tensor], Tensor]
     to_theta: Callable[[Tensor], Tensor] | None = None
+    turns: bool = False
 
-    def look(self, parameters: Tensor, size: Size) -> Tensor:
-        """The look of parameters (B, n): theta (B, 2, 3) if they make one, else (B, h, w, 2)."""
+    def look(self, parameters: Tensor, size_in: Size, size: Size) -> Tensor:
+        """The look of parameters (B, n): theta (B, 2, 3) if they make one, else (B, h, w, 2).
+
+        size_in: (H, W) of the images that are read. size: (h, w) of what is made of them. Raises
+        ValueError for another n than the family's.
+        """
+        if parameters.ndim != 2 or parameters.shape[1] != len(self.identity):
+            wants = f"expected {len(self.identity)} numbers an image"
+            raise ValueError(f"localization: {wants}, got shape {tuple(parameters.shape)}.")
         if self.to_theta:
-            return self.to_theta(parameters)
+            theta = self.to_theta(parameters)
+            return on_shape(theta, size_in) if self.turns else theta
         return self.points(parameters, pixel_centres(size, parameters)).unflatten(1, size)
 
 
@@ -40,17 +50,17 @@ def pixel_centres(size: Size, like: Tensor) -> Tensor:
     return torch.cartesian_prod(rows, columns).flip(1)
 
 
-def _of_theta(identity, to_theta):
+def _of_theta(identity, to_theta, turns=False):
     def points(parameters, places):
         theta = to_theta(parameters)
         return places @ theta[:, :, :2].mT + theta[:, None, :, 2]
 
-    return Family(identity, points, to_theta)
+    return Family(identity, points, to_theta, turns)
 
 
 FAMILIES: dict[str, Family] = {
     "affine": _of_theta((1.0, 0, 0, 0, 1, 0), lambda p: p.view(-1, 2, 3)),
-    "rotation": _of_theta((0.0,), lambda p: affine(angle=p[:, 0] * 180 / math.pi)),
+    "rotation": _of_theta((0.0,), lambda p: affine(angle=p[:, 0] * 180 / math.pi), turns=True),
     "shift-scale": _of_theta(
         (1.0, 0, 0), lambda p: affine(scale=p[:, 0], shift_x=p[:, 1], shift_y=p[:, 2])
     ),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .families import FAMILIES
 from .names import one_of
 from .spec import Device, Size
-from .warp import PADDINGS, Number, at_least_single, grid_of, sample
+from .warp import PADDINGS, Number, at_least_single, expect_images, grid_of, sample
 
 
 def start_at_identity(linear: nn.Linear, family: str = "affine") -> nn.Linear:
@@ -17,11 +17,16 @@ def start_at_identity(linear: nn.Linear, family: str = "affine") -> nn.Linear:
     Its weights become zero, its bias the identity.
 
     The transformer then passes its input through unchanged, whatever the image, until training
-    moves it. Source: Jaderberg et al. 2015, appendix A.4.
+    moves it. Raises ValueError for an unknown family, or another number of outputs than it has.
+    Source: Jaderberg et al. 2015, appendix A.4.
     """
+    start = torch.tensor(FAMILIES[one_of("family", family, FAMILIES)].identity)
+    if linear.bias is None or len(linear.bias) != len(start):
+        got = "no bias" if linear.bias is None else f"{len(linear.bias)} outputs"
+        raise ValueError(f"linear: {family} wants {len(start)} outputs and a bias, got {got}.")
     with torch.no_grad():
         linear.weight.zero_()
-        linear.bias.copy_(torch.tensor(FAMILIES[family].identity))
+        linear.bias.copy_(start)
     return linear
 
 
@@ -62,7 +67,8 @@ class SpatialTransformerBase(nn.Module):
 
     def look(self, x: Tensor, parameters: Tensor) -> Tensor:
         """The look that parameters (B, n) of the family mean for images like x."""
-        return FAMILIES[self.family].look(parameters, self._size(x))
+        size_in = x.shape[2], x.shape[3]
+        return FAMILIES[self.family].look(parameters, size_in, self._size(x))
 
     def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """One pass over x (B, C, H, W): parameters (B, n) of each look, x warped (B, C, h, w)."""
@@ -74,6 +80,7 @@ class SpatialTransformerBase(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The warped x (B, C, h, w)."""
+        expect_images(x)
         return self.trace(x)[1]
 
 
@@ -133,8 +140,8 @@ class CoordConv2d(nn.Conv2d):
 
     Takes what nn.Conv2d takes, and `radius`; in_channels counts the image's alone. Maps
     (B, in_channels, H, W) or (in_channels, H, W) as nn.Conv2d does. With zero weights on the added
-    channels it is that convolution. Raises ValueError for another number of channels. Source: Liu
-    et al. 2018, section 3.
+    channels it is that convolution. Raises ValueError for another number of channels, and for
+    groups, of which the last alone would see the coordinates. Source: Liu et al. 2018, section 3.
     """
 
     def __init__(
@@ -142,6 +149,8 @@ class CoordConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels + 2 + radius, *arguments, **options)
         self.radius = radius
+        if self.groups != 1:
+            raise ValueError(f"groups: a CoordConv2d has one, got {self.groups}.")
 
     def forward(self, x: Tensor) -> Tensor:
         expected = self.in_channels - 2 - self.radius

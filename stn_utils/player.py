@@ -11,8 +11,9 @@ from torch import Tensor
 
 from . import show
 from .show.sheets import Runs, Sheets
-from .warp import affine, warp
+from .warp import affine, corners, warp
 
+SIDE = 360  # pixels of an explorer's picture, and what is round it
 TEMPLATES = Path(__file__).parent / "templates"
 SLIDERS = [  # name, low, high, start, step: the arguments of warp.affine
     ["angle", -180, 180, 0, 5],
@@ -79,15 +80,27 @@ def _bytes(image):
     return show.plane((image.clamp(0, 1) * 255).round().to(torch.uint8))
 
 
+def _size(image):
+    return image.shape[1], image.shape[2]
+
+
 def explorer_still(image: Tensor, theta: Tensor) -> Image.Image:
-    """Input with window and grid, and what the window shows; image (C, H, W) in [0, 1]."""
-    edge, scale = 40, 280 / max(image.shape[1:])
-    height, width = (round(side * scale) for side in image.shape[1:])
-    sheet = Image.new("RGB", (2 * width + 3 * edge, height + 2 * edge), show.PAPER)
-    for left, picture in ((edge, image), (2 * edge + width, warp(image[None], theta)[0])):
+    """Input with window and grid, and what the window shows; image (C, H, W) in [0, 1].
+
+    It is seen from so far away that window and picture are whole.
+    """
+    shape = torch.tensor(image.shape[:0:-1]) / max(image.shape[1:])  # x, y
+    reach = max(1.28, 1.05 * (corners(theta).abs() * shape).max().item())
+    sheet = Image.new("RGB", (2 * SIDE, SIDE), show.PAPER)
+    sheet.paste(show.FAINT, (0, 0, SIDE, SIDE))
+    warped = warp(image[None], theta)[0]
+    for middle, picture, far in ((SIDE // 2, image, reach), (3 * SIDE // 2, warped, 1.28)):
+        width, height = (round(length) for length in (shape * SIDE / far).tolist())
+        frame = middle - width // 2, (SIDE - height) // 2, width, height
         pixels = Image.fromarray(_bytes(picture))
-        sheet.paste(pixels.resize((width, height), Image.Resampling.NEAREST), (left, edge))
-    show.window(sheet, theta, (edge, edge, width, height), line=3, dot=5, dots=10)
+        sheet.paste(pixels.resize((width, height), Image.Resampling.NEAREST), frame[:2])
+        if picture is image:
+            show.window(sheet, theta, frame, line=3, dot=5, dots=10)
     return sheet
 
 
@@ -97,8 +110,21 @@ def explore_html(image: Tensor) -> str:
     It moves without a kernel.
     """
     pixels = json.dumps(_bytes(image).tolist(), separators=(",", ":"))
-    still = show.data_uri(show.encode(explorer_still(image, affine(25.0, 0.7))), "png")
+    still = show.data_uri(
+        show.encode(explorer_still(image, affine(25.0, 0.7, size=_size(image)))), "png"
+    )
     return _fill("explorer.html", PIXELS=pixels, SLIDERS=json.dumps(SLIDERS), STILL=still)
+
+
+def microscope_html(image: Tensor) -> str:
+    """A microscope for the sampler, as a self-contained page: it moves without a kernel.
+
+    Point at a pixel of the output, and see where it reads the small picture (n, n), whole numbers
+    from 0 on: its four neighbours with their weights, the value, and where the value grows.
+    """
+    still = explorer_still(image[None].float() / image.max(), affine(shift_x=0.25))
+    uri = show.data_uri(show.encode(still), "png")
+    return _fill("microscope.html", PIXELS=json.dumps(image.int().tolist()), STILL=uri)
 
 
 def explore_widget(image: Tensor) -> Any:
@@ -112,7 +138,7 @@ def explore_widget(image: Tensor) -> Any:
     picture, matrix = ipywidgets.Image(format="png", width=560), ipywidgets.HTML()
 
     def update(_=None):
-        theta = affine(*(slider.value for slider in sliders))
+        theta = affine(*(slider.value for slider in sliders), size=_size(image))
         picture.value = show.encode(explorer_still(image, theta))
         rows = ("&nbsp;&nbsp;".join(f"{value:+.2f}" for value in row) for row in theta[0].tolist())
         matrix.value = "<code>theta =<br>" + "<br>".join(rows) + "</code>"

@@ -5,20 +5,41 @@ import io
 import os
 import platform
 import subprocess
+import time
 import warnings
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from torch import Tensor
 
 from . import data, diagnose
-from .data import Split
-from .experiment import Experiment
+from .data import OWN, Split
+from .experiment import Experiment, explain
 from .families import FAMILIES
 from .models import Net, build
 from .spec import Device, Folder, ImageSpec
+
+LEFTOVER = 3600  # seconds after which a file that was being written is nobody's
+
+
+def _with(**kinds):
+    """Refuse, in a Run that is read, a dict without values of these kinds under these names."""
+
+    def check(found):
+        for name, kind in kinds.items():
+            if not isinstance(found.get(name), kind):
+                raise ValueError(f"{name}: expected a {kind.__name__}, got {found.get(name)!r:.60}")
+        return found
+
+    return AfterValidator(check)
+
+
+_PROBE = _with(images=Tensor, labels=Tensor, warped=Tensor)
+_TEST = _with(top1=float, loss=float, predictions=Tensor, labels=Tensor, confusion=Tensor)
 
 
 @dataclass
@@ -29,19 +50,22 @@ class Run:
     labels and true poses, the parameters (epochs + 1, P, n) of their looks and the warped pictures
     (epochs + 1, P, C, h, w) uint8, entry 0 before training; parameters are None for a net without
     looks. best: epoch and weights of the best epoch by validation, None for a replica, which has no
-    validation part. test: what `evaluate` found, None until then.
+    validation part. test: what `evaluate` found, None until then. names: of the classes.
     """
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
 
     experiment: Experiment
     title: str
     spec: ImageSpec
     provenance: dict[str, Any]
-    history: diagnose.History = field(default_factory=dict)
-    probe: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, list[int | float]] = field(default_factory=dict)
+    probe: Annotated[dict[str, Any], _PROBE] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] | None = None
-    test: dict[str, Any] | None = None
+    test: Annotated[dict[str, Any], _TEST] | None = None
+    names: list[str] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
@@ -70,7 +94,8 @@ class Run:
         if self.probe["parameters"] is None:
             return None
         family, (height, width) = FAMILIES[self.experiment.family], self.probe["warped"].shape[-2:]
-        looks = [family.look(epoch, (height, width)) for epoch in self.probe["parameters"]]
+        sizes = self.spec.size, (height, width)
+        looks = [family.look(epoch, *sizes) for epoch in self.probe["parameters"]]
         return torch.stack(looks)
 
     def model(self) -> Net:
@@ -81,11 +106,16 @@ class Run:
         except RuntimeError:
             why = "its weights are of another version of the course; train it again"
             raise RuntimeError(f"{self.title}: {why}.") from None
+        if not all(values.isfinite().all() for values in self.weights.values()):
+            lost = f"{self.title}: its weights hold nan or infinity, it has diverged"
+            warnings.warn(f"{lost}.", stacklevel=2)
         return model.eval()
 
     def test_split(self, device: Device = "cpu") -> Split:
         """The test images it is measured on; a ValueError if other data is here than it had."""
         one = self.experiment
+        if one.world == OWN:
+            raise ValueError(f"{self.title}: its pictures are your own; give them: world=….")
         world = data.load(one.dataset, one.world, one.replica, device)
         if world.title != self.title:
             here = f"here are those of {world.title}"
@@ -99,8 +129,8 @@ class Run:
         return self.test
 
     def right(self) -> Tensor:
-        """Which test images it got right (N,); raises what `tested` and `test_split` raise."""
-        return self.tested()["predictions"] == self.test_split().labels
+        """Which test images it got right (N,); raises what `tested` raises."""
+        return self.tested()["predictions"] == self.tested()["labels"]
 
     def save(self, folder: Folder) -> None:
         """Write the Run into `folder`; a kill at any moment leaves a whole one, old or new."""
@@ -111,6 +141,9 @@ class Run:
         part = last.with_name(f"{last.name}.{os.getpid()}.part")
         try:
             last.parent.mkdir(parents=True, exist_ok=True)
+            for left in last.parent.glob(f"{last.name}.*.part"):  # by one that was killed
+                if time.time() - left.stat().st_mtime > LEFTOVER:
+                    left.unlink(missing_ok=True)
             with open(part, "wb") as file:
                 file.write(content.getbuffer())
                 file.flush()
@@ -147,16 +180,10 @@ class Run:
             if not path.exists():
                 continue
             try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-                parts = {
-                    "experiment": Experiment(**content["experiment"]),
-                    "spec": ImageSpec(**content["spec"]),
-                }
-                run = cls(**{**content, **parts})
-            except (
-                Exception
-            ) as error:  # a damaged file can fail in the zip, the pickle, or the fields
-                reasons.append(f"{path} is damaged ({type(error).__name__}: {str(error)[:80]})")
+                run = cls._read(path)
+            except Exception as error:  # it can fail in the zip, the pickle, or the fields
+                why = explain(error)[:160]
+                reasons.append(f"{path} is damaged ({type(error).__name__}: {why})")
                 continue
             if reasons:
                 warnings.warn(
@@ -167,6 +194,25 @@ class Run:
         if reasons:
             raise RuntimeError("; ".join(reasons) + ": no Run can be read here.")
         raise FileNotFoundError(f"no Run in {folder}: expected run.pt there.")
+
+    @classmethod
+    def _read(cls, path):
+        """The Run in a file; raises, of whatever kind, what is wrong with it."""
+        with zipfile.ZipFile(path) as archive:
+            if flipped := archive.testzip():
+                raise ValueError(f"{flipped} has a wrong checksum")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        run = _RUN.validate_python(content)
+        counts = {len(values) for values in run.history.values()} | {run.epochs}
+        images, warped = run.probe["images"], run.probe["warped"]
+        shapes = images.shape[1:], warped.shape[:2], run.probe["labels"].shape
+        wanted = (run.spec.channels, *run.spec.size), (run.epochs + 1, len(images)), (len(images),)
+        if len(counts) > 1 or shapes != wanted or len(run.names) != run.spec.classes:
+            raise ValueError("history, probe, names and spec do not belong together")
+        return run
+
+
+_RUN = TypeAdapter(Run)
 
 
 def provenance(device: torch.device, data: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from . import data, diagnose, metrics
 from .board import Board
-from .data import DATASETS, WORLDS, Split, World
+from .data import OWN, Split, World
 from .experiment import Experiment
 from .models import Net, ReinforcedNet, build, transformers
 from .run import Run, provenance
@@ -124,7 +124,8 @@ def _choose_probes(world):
     classes = range(min(world.classes, PROBES))
     found = [(split.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in classes]
     index = torch.cat(found)[:PROBES]
-    chosen = {name: getattr(split, name)[index].cpu() for name in ("images", "labels", "poses")}
+    chosen = {name: getattr(split, name) for name in ("images", "labels", "poses")}
+    chosen = {name: None if part is None else part[index].cpu() for name, part in chosen.items()}
     return {**chosen, "parameters": None, "warped": None}
 
 
@@ -229,15 +230,15 @@ def _refuse_misfit(world, experiment):
         split = getattr(world, name)
         if split is not None and not len(split):
             raise ValueError(f"world.{name}: expected images, got none.")
-    pairs = {  # names that an Experiment cannot say are a reader's own pictures
-        "dataset": (experiment.dataset, world.dataset if world.dataset in DATASETS else None),
-        "world": (experiment.world, world.name if world.name in WORLDS else None),
+    pairs = {
+        "dataset": (experiment.dataset, OWN if world.name == OWN else world.dataset),
+        "world": (experiment.world, world.name),
         "replica": (experiment.replica, world.val is None),
     }
     differ = [
         f"{name}: {ours!r} in the Experiment, {theirs!r} in the World"
         for name, (ours, theirs) in pairs.items()
-        if theirs is not None and ours != theirs
+        if ours != theirs
     ]
     if differ:
         raise ValueError(f"world does not fit the Experiment. {'; '.join(differ)}.")
@@ -256,20 +257,25 @@ def fit(
     device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every
     epoch, and go on from a Run of the same Experiment that is there already. tensorboard: a folder
     for its event files. quiet: no line an epoch, and in a terminal no progress bar. world: the
-    pictures, on that device; default: those that the Experiment names. A collapse is said once, and
+    pictures; default: those that the Experiment names. A collapse is said once, and
     stands in `Run.collapse_epoch`. Interrupting returns the Run so far. On one CPU, build and
     thread count the same Experiment gives the same bits, resumed or not: every epoch draws its
-    random numbers from (seed, epoch). Raises ValueError if the folder holds another Experiment's
-    Run, for an absent device, for too large an n_train, and for a World that is not the
-    Experiment's.
+    random numbers from (seed, epoch). With a World of your own pictures (`data.from_folder`) the
+    Run's Experiment says `own` for dataset and world. Raises ValueError if the folder holds another
+    Experiment's Run, for an absent device, for too large an n_train, and for a World that is not
+    the Experiment's.
     """
     device = pick_device(device)
     if world is None:
         world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
     else:
+        if world.name == OWN:
+            experiment = experiment.replace(dataset=OWN, world=OWN)
         _refuse_misfit(world, experiment)
+        world = world.to(device)
     world.train.head(experiment.n_train)  # refused before anything is made
-    run = Run(experiment, world.title, world.spec, {}, probe=_choose_probes(world))
+    run = Run(experiment, world.title, world.spec, {}, names=world.names)
+    run.probe = _choose_probes(world)
     if resuming := folder is not None and Run.lies_in(folder):
         run = _go_on(experiment, folder, world)
     _note_provenance(run, provenance(device, f"{world.dataset}, {world.source}"))
@@ -336,7 +342,7 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
     world: the one that it was trained on, if at hand.
     """
     device = pick_device(device)
-    split = run.test_split(device) if world is None else world.test
+    split = run.test_split(device) if world is None else world.to(device).test
     model = run.model().to(device)
     logits = predict(model, split)
     predictions, classes = logits.argmax(dim=1), run.spec.classes
@@ -345,6 +351,7 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
         "loss": F.cross_entropy(logits, split.labels).item(),
         "calibration_error": metrics.calibration_error(logits, split.labels),
         "predictions": predictions.to(torch.int16).cpu(),
+        "labels": split.labels.to(torch.int16).cpu(),
         "confusion": metrics.confusion(predictions, split.labels, classes).cpu(),
     }
     if isinstance(model, ReinforcedNet) and model.transformer.kind == "learned":

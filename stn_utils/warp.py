@@ -38,28 +38,44 @@ def affine(
     shift_x: Number = 0.0,
     shift_y: Number = 0.0,
     shear: Number = 0.0,
+    size: Size = (1, 1),
 ) -> Tensor:
     """Build theta (B, 2, 3) from five readable numbers, each a float or a tensor (B,).
 
     The sampling window is sheared by x += shear * y, scaled, turned by `angle` DEGREES clockwise on
     the screen, then moved by (shift_x, shift_y), half image widths and heights. What the window
     shows turns the other way: a window turned clockwise shows the picture turned counter-clockwise.
-    scale < 1 zooms in. On images that are not square a turn also bends: x and y are each in units
-    of their own side. The type is the widest among the floating tensors, the device that of the
-    tensors. Convention: theta maps output to input coordinates, pixel-area.
+    scale < 1 zooms in. size: (H, W) of the image, or of its shape; default a square. With it a turn
+    is a turn on every shape, see `on_shape`. The type is the widest among the floating tensors, the
+    device that of the tensors. Convention: theta maps output to input coordinates, pixel-area.
     """
     numbers = (angle, scale, shift_x, shift_y, shear)
     tensors = [n for n in numbers if torch.is_tensor(n)]
     kinds = [n.dtype for n in tensors if n.is_floating_point()] or [torch.get_default_dtype()]
     dtype = functools.reduce(torch.promote_types, kinds)
-    device = max(tensors, key=Tensor.dim).device if tensors else None  # a number may lie on the CPU
+    lists = [n for n in tensors if n.dim()] or tensors  # a single number may lie on the CPU
+    device = lists[0].device if lists else None
     like = torch.empty(1, dtype=dtype, device=device)  # a float is filled in there, never copied
     columns = [n.to(like) if torch.is_tensor(n) else torch.full_like(like, n) for n in numbers]
     a, s, x, y, k = torch.broadcast_tensors(*(column.reshape(-1) for column in columns))
     cos, sin = torch.cos(a * math.pi / 180), torch.sin(a * math.pi / 180)
     top = torch.stack([s * cos, s * (k * cos - sin), x], dim=1)
     bottom = torch.stack([s * sin, s * (k * sin + cos), y], dim=1)
-    return torch.stack([top, bottom], dim=1)
+    return on_shape(torch.stack([top, bottom], dim=1), size)
+
+
+def on_shape(theta: Tensor, size: Size) -> Tensor:
+    """Return the theta (B, 2, 3) that does on an image (H, W) what `theta` does on a square one.
+
+    Normalized x and y are each in units of their own side, so the matrix that turns a square would
+    bend a long image. Convention: theta maps output to input coordinates, pixel-area.
+    """
+    height, width = size
+    if height == width:
+        return theta
+    bend = torch.ones_like(theta)
+    bend[:, 0, 1], bend[:, 1, 0] = height / width, width / height
+    return theta * bend
 
 
 def at_least_single(numbers: Tensor) -> Tensor:
@@ -83,6 +99,8 @@ def make_grid(theta: Tensor, size: Size) -> Tensor:
     size: (H, W) of the output. Convention: theta maps output to input coordinates, pixel-area.
     Source: Jaderberg et al. 2015, section 3.2.
     """
+    if not theta.shape[0]:
+        return theta.new_zeros(0, *size, 2)
     with _no_autocast(theta):
         return F.affine_grid(theta, [theta.shape[0], 1, *size], align_corners=False)
 
@@ -102,6 +120,16 @@ def sample(x: Tensor, grid: Tensor, padding: str = "zeros", background: Number =
     return read.to(x.dtype)
 
 
+def expect_images(x: Tensor) -> None:
+    """Raise a ValueError, saying what came, unless x is a batch of images (B, C, H, W), floats."""
+    if not torch.is_tensor(x) or x.ndim != 4 or 0 in x.shape[1:]:
+        got = f"shape {tuple(x.shape)}" if torch.is_tensor(x) else f"a {type(x).__name__}"
+        raise ValueError(f"x: expected images (B, C, H, W), got {got}.")
+    if not x.is_floating_point():
+        cure = "Divide uint8 images by 255 first."
+        raise ValueError(f"x: expected a floating type, got {x.dtype}. {cure}")
+
+
 def warp(
     x: Tensor,
     theta: Tensor,
@@ -118,11 +146,11 @@ def warp(
     Raises ValueError for wrong shapes, non-finite theta, mixed devices or types, unknown padding.
     """
     one_of("padding", padding, PADDINGS)
-    if x.ndim != 4:
-        raise ValueError(f"x: expected images (B, C, H, W), got shape {tuple(x.shape)}.")
-    if not x.is_floating_point():
-        cure = "Divide uint8 images by 255 first."
-        raise ValueError(f"x: expected a floating type, got {x.dtype}. {cure}")
+    expect_images(x)
+    if not torch.is_tensor(theta):
+        raise ValueError(f"theta: expected a tensor, got a {type(theta).__name__}.")
+    if size and min(size) < 1:
+        raise ValueError(f"size: expected a height and a width of at least 1, got {size}.")
     batch = x.shape[0]
     if theta.ndim != 3 or theta.shape[1:] != (2, 3) or theta.shape[0] not in (1, batch):
         shape = tuple(theta.shape)
@@ -165,6 +193,47 @@ def invert(theta: Tensor) -> Tensor:
 def determinant(theta: Tensor) -> Tensor:
     """Return det A (B,), A the left 2x2 of theta (B, 2, 3); it is negative for a mirror image."""
     return theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]
+
+
+def to_pixels(theta: Tensor, size_in: Size, size_out: Size, align_corners: bool = False) -> Tensor:
+    """Return theta (B, 2, 3) as the matrices (B, 2, 3) that OpenCV and scipy take.
+
+    Each maps a pixel (x, y) of the output, size_out (H, W), to the place in the input, size_in,
+    that is read there; pixels are counted from 0 in their centres. For `cv2.warpAffine` it is the
+    matrix, with flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR; `scipy.ndimage.affine_transform`
+    wants rows before columns: matrix[::-1, 1::-1], with offset matrix[::-1, 2]. align_corners: the
+    rule that theta was made for; this course's is False, the pixel-area convention. Raises
+    ValueError for a side below 1 pixel, or below 2 with align_corners.
+    """
+    half, middle = _pixels(theta, size_in, align_corners)
+    half_out, middle_out = _pixels(theta, size_out, align_corners)
+    turned = half[:, None] * theta[:, :, :2] / half_out
+    moved = half * theta[:, :, 2] + middle - turned @ middle_out
+    return torch.cat([turned, moved[:, :, None]], dim=2)
+
+
+def from_pixels(
+    matrix: Tensor, size_in: Size, size_out: Size, align_corners: bool = False
+) -> Tensor:
+    """Return the theta (B, 2, 3) of pixel matrices (B, 2, 3): the inverse of `to_pixels`.
+
+    A theta that was trained with align_corners=True becomes one for this course by
+    from_pixels(to_pixels(theta, size_in, size_out, align_corners=True), size_in, size_out).
+    """
+    half, middle = _pixels(matrix, size_in, align_corners)
+    half_out, middle_out = _pixels(matrix, size_out, align_corners)
+    turned = matrix[:, :, :2] * half_out / half[:, None]
+    moved = (matrix[:, :, 2] + matrix[:, :, :2] @ middle_out - middle) / half
+    return torch.cat([turned, moved[:, :, None]], dim=2)
+
+
+def _pixels(like, size, align_corners):
+    """Half a picture in pixels, and its middle, both as (x, y): pixel = half * place + middle."""
+    sides = torch.tensor(size[::-1]).to(like)
+    if min(size) < 1 + align_corners:
+        rule = " with align_corners" * align_corners
+        raise ValueError(f"size: expected at least {1 + align_corners} pixels{rule}, got {size}.")
+    return (sides - int(align_corners)) / 2, (sides - 1) / 2
 
 
 def grid_of(look: Tensor, size: Size) -> Tensor:

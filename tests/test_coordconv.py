@@ -79,7 +79,7 @@ def test_coordconv_is_a_convolution_over_the_image_and_its_coordinates(options, 
 
 
 @pytest.mark.parametrize(
-    "options", [{"padding": 1, "padding_mode": "reflect"}, {"groups": 2}], ids=["reflect", "groups"]
+    "options", [{"padding": 1, "padding_mode": "reflect"}, {"stride": 2}], ids=["reflect", "stride"]
 )
 def test_what_else_a_convolution_takes_is_handed_on_to_it(options):
     layer, plain = CoordConv2d(2, 6, 3, **options), nn.Conv2d(4, 6, 3, **options)

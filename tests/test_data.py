@@ -261,7 +261,7 @@ BROKEN_ANSWERS = [
 
 @pytest.mark.parametrize("answer", BROKEN_ANSWERS, ids=["page", "cut", "garbled", "hung up"])
 def test_a_broken_answer_of_a_mirror_does_not_stop_the_search(monkeypatch, content, answer):
-    def read():
+    def read(_=None):
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -213,8 +213,8 @@ def verdict_of(localize, capsys, x=None, **sampler):
         (affine(scale=0.001), "thrown"),  # it sees one grey
         (affine(scale=0.2), "shrunk"),
         (affine(scale=1.2), "zoomed out"),
-        (torch.full((1, 2, 3), NAN), "thrown"),
-        (torch.full((1, 2, 3), INF), "thrown"),
+        (torch.full((1, 2, 3), NAN), "nan: it has diverged"),
+        (torch.full((1, 2, 3), INF), "nan: it has diverged"),
     ],
 )
 def test_check_says_in_a_word_what_the_windows_do(theta, verdict, capsys):
@@ -225,7 +225,7 @@ def test_check_says_in_a_word_what_the_windows_do(theta, verdict, capsys):
 def test_check_does_not_call_it_well_when_a_single_theta_is_nan(entry, capsys):
     theta = identity(4)
     theta[2][entry] = NAN
-    assert verdict_of(lambda x: theta, capsys)[0] == "thrown"
+    assert verdict_of(lambda x: theta, capsys)[0] == "nan: it has diverged"
 
 
 def test_check_returns_the_means_of_what_describe_says(capsys):
@@ -254,7 +254,9 @@ def test_check_takes_a_network_in_double_precision_and_leaves_no_gradient(value,
     nn.init.zeros_(linear.weight)
     linear.bias.data = torch.tensor([value, 0, 0, 0, 1, 0])
     net = nn.Sequential(nn.Flatten(), linear, nn.Unflatten(1, (2, 3))).double()
-    assert verdict_of(net, capsys, noise().double())[0] == ("well" if value == 1 else "thrown")
+    assert verdict_of(net, capsys, noise().double())[0] == (
+        "well" if value == 1 else "nan: it has diverged"
+    )
     assert linear.weight.grad is None
 
 
@@ -281,3 +283,10 @@ def test_a_blank_picture_hides_no_collapse():
     assert lost(edge, x, **sampler)
     x[0] = 0  # what the border adds to it is no multiple of the nothing that it had
     assert lost(edge, x, **sampler)
+
+
+def test_check_refuses_what_is_no_picture_in_0_to_1():
+    with pytest.raises(ValueError, match="x: expected values from 0 to 1, got 0 to 255"):
+        check(lambda x: identity(len(x)), torch.linspace(0, 255, 784).view(1, 1, 28, 28))
+    with pytest.raises(ValueError, match=r"x: expected images \(B, C, H, W\)"):
+        check(lambda x: identity(len(x)), torch.rand(28, 28))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import nn
 
-from stn_utils import load, warp
+from stn_utils import exercises, load, warp
 from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07
 from stn_utils.layers import CoordConv2d, coordinates
 
@@ -365,3 +365,21 @@ def test_solving_the_puzzle_brings_the_digit_back():
     )
     puzzled = torch.stack([ch00.puzzle(image) for image in x])
     assert (solved - x).abs().mean() < 0.35 * (puzzled - x).abs().mean()
+
+
+def test_a_tally_counts_what_was_asked_and_what_is_right(capsys, monkeypatch):
+    monkeypatch.setattr(exercises, "RESULTS", dict.fromkeys(("check_a", "check_b", "check_c")))
+    results = exercises.RESULTS
+
+    @exercises.checker
+    def check_a(answer):
+        assert answer == 1, "it is not 1"
+
+    @exercises.checker
+    def check_b(answer):
+        answer()
+
+    check_a(2), check_a(1), check_b(None)
+    assert results == {"check_a": True, "check_b": False, "check_c": None}
+    assert exercises.tally() == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 right"

@@ -347,8 +347,8 @@ def test_explain_leaves_our_own_words_as_they_are():
 
 def test_choices_are_the_names_that_validation_accepts():
     assert choices("padding") == ("zeros", "border", "reflection", "background")
-    for name in choices("world"):
-        assert Experiment(world=name).world == name
+    for name in choices("model"):
+        assert Experiment(model=name).model == name
 
 
 @pytest.mark.parametrize(

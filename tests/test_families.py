@@ -51,7 +51,7 @@ def close(ours, theirs, within=1e-10):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_identity_parameters_of_a_family_give_the_identity_for_every_image(name, dtype):
-    parameters, _, theta_of = FAMILIES[name]
+    parameters, _, theta_of, _ = FAMILIES[name]
     theta = theta_of(torch.tensor(parameters, dtype=dtype).repeat(3, 1))
     assert theta.dtype == dtype
     assert torch.equal(theta, identity(3, dtype=dtype))
@@ -95,7 +95,7 @@ def test_shift_scale_is_one_zoom_and_two_shifts(scale, right, down):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_gradients_with_respect_to_a_familys_parameters_are_right(name):
-    start, _, theta_of = FAMILIES[name]
+    start, _, theta_of, _ = FAMILIES[name]
     parameters = (torch.tensor(start) + noise(3, len(start), seed=5) - 0.5).requires_grad_()
     assert parameters.dtype == torch.float64
     torch.autograd.gradcheck(theta_of, (parameters,))
@@ -104,7 +104,7 @@ def test_gradients_with_respect_to_a_familys_parameters_are_right(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_image_has_parameters_of_its_own(name):
-    start, _, theta_of = FAMILIES[name]
+    start, _, theta_of, _ = FAMILIES[name]
     parameters = noise(5, len(start))
     together = theta_of(parameters)
     assert together.shape == (5, 2, 3)
@@ -114,7 +114,7 @@ def test_every_image_has_parameters_of_its_own(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_points_of_a_family_with_a_theta_are_those_of_its_grid(name):
-    start, points, theta_of = FAMILIES[name]
+    start, points, theta_of, _ = FAMILIES[name]
     parameters = torch.tensor(start) + noise(3, len(start), seed=2) - 0.5
     grid = make_grid(theta_of(parameters), (5, 9))
     close(points(parameters, pixel_centres((5, 9), parameters)).unflatten(1, (5, 9)), grid)
@@ -161,11 +161,11 @@ def bent(request, monkeypatch):
 def bent_look(name, count=3, size=(9, 14), spread=0.1):
     family = BENT[name]
     parameters = torch.tensor(family.identity) + spread * (noise(count, len(family.identity)) - 0.5)
-    return family.look(parameters, size)
+    return family.look(parameters, (28, 28), size)
 
 
 def test_the_identity_of_a_bent_family_reads_every_pixel_where_it_is(bent):
-    look = BENT[bent].look(torch.tensor(BENT[bent].identity).double()[None], (6, 7))
+    look = BENT[bent].look(torch.tensor(BENT[bent].identity).double()[None], (6, 7), (6, 7))
     close(look, make_grid(identity(dtype=torch.float64), (6, 7)), 1e-6)
     x = noise(1, 2, 6, 7)
     close(sample(x, look), x, 1e-6)

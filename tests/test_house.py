@@ -88,11 +88,11 @@ def tokens_of(path):
 
 
 def test_the_module_stays_small(capsys):
-    """The bound is the design's, for today; it rises with what the course can do, not with how it is typed."""
+    """It rises with what the course can do, not with how it is typed."""
     total = sum(sum(tokens_of(path).values()) for path in COURSE)
     with capsys.disabled():
         print(f" stn_utils: {total} tokens", end="")
-    assert total <= 36_600
+    assert total <= 42_600
 
 
 def test_lines_are_not_packed():

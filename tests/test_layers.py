@@ -9,7 +9,7 @@ from torch import nn
 
 from stn_utils.experiment import Experiment, choices
 from stn_utils.families import FAMILIES
-from stn_utils.layers import SpatialTransformer, start_at_identity
+from stn_utils.layers import CoordConv2d, SpatialTransformer, start_at_identity
 from stn_utils.models import build, count_parameters
 from stn_utils.spec import ImageSpec
 from stn_utils.warp import PADDINGS, affine, determinant, identity, warp
@@ -183,7 +183,7 @@ BY_HAND = {  # parameters of two images, and their thetas
 def test_a_layer_of_a_family_looks_where_its_parameters_say(family):
     parameters, thetas = map(torch.tensor, BY_HAND[family])
     layer = SpatialTransformer(Answer(parameters), (4, 6), family=family)
-    x = torch.rand(2, 3, 5, 9)
+    x = torch.rand(2, 3, 9, 9)
     (theta,) = layer.looks(x)
     torch.testing.assert_close(theta, thetas, atol=1e-6, rtol=0)
     torch.testing.assert_close(layer(x), warp(x, thetas, (4, 6)), atol=1e-5, rtol=0)
@@ -267,3 +267,62 @@ def test_under_autocast_the_grid_keeps_its_precision(kind):
         theta, warped = layer.looks(x)[0], layer(x)
     assert theta.dtype == torch.float32
     torch.testing.assert_close(warped.float(), warp(x, theta), atol=1e-5, rtol=0)
+
+
+# ---- what does not fit is named ----
+
+
+@pytest.mark.parametrize(
+    "family, outputs", [("affine", 5), ("affine", 12), ("rotation", 6), ("shift-scale", 1)]
+)
+def test_a_localization_net_with_another_number_of_outputs_is_named(family, outputs):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+    layer = SpatialTransformer(net, family=family)
+    with pytest.raises(ValueError, match=r"localization: expected \d numbers an image, got shape"):
+        layer(torch.rand(2, 1, 8, 8))
+
+
+def test_a_last_layer_that_cannot_start_at_the_identity_is_named():
+    for linear in (nn.Linear(4, 5), nn.Linear(4, 6, bias=False)):
+        with pytest.raises(ValueError, match="linear: affine wants 6 outputs and a bias, got"):
+            start_at_identity(linear)
+    with pytest.raises(ValueError, match="Did you mean 'affine'"):
+        start_at_identity(nn.Linear(4, 6), "afine")
+
+
+def test_a_coordconv_has_one_group():
+    with pytest.raises(ValueError, match="groups: a CoordConv2d has one, got 2"):
+        CoordConv2d(4, 8, 3, groups=2)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize(
+    "x, text",
+    [
+        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "Divide uint8 images by 255 first"),
+        (torch.rand(2, 28, 28, 1), r"expected images \(B, 1, 28, 28\), got \(2, 28, 28, 1\)"),
+        (torch.rand(2, 28, 28), r"expected images \(B, C, H, W\), got shape \(2, 28, 28\)"),
+        (torch.rand(2, 3, 28, 28), r"expected images \(B, 1, 28, 28\), got \(2, 3, 28, 28\)"),
+        (torch.rand(2, 1, 32, 32), r"expected images \(B, 1, 28, 28\), got \(2, 1, 32, 32\)"),
+    ],
+    ids=["uint8", "H, W, C", "no channel", "colour", "another size"],
+)
+def test_what_a_network_was_not_built_for_is_named(model, x, text):
+    net = build(Experiment(model=model), SPEC)
+    for call in (net, net.looks, net.trace, lambda x: net.loss(x, torch.tensor([0, 1]))):
+        with pytest.raises(ValueError, match=text):
+            call(x)
+
+
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_network_takes_batches_of_none_and_of_one(model, count):
+    net = build(Experiment(model=model), SPEC).eval()
+    assert net(torch.rand(count, 1, 28, 28)).shape == (count, 10)
+
+
+def test_a_rotation_is_one_on_every_shape():
+    layer = SpatialTransformer(Answer(torch.tensor([[0.3]])), family="rotation")
+    x = torch.rand(1, 1, 20, 40)
+    (theta,) = layer.looks(x)
+    torch.testing.assert_close(theta, affine(0.3 * 180 / math.pi, size=(20, 40)))

@@ -1,5 +1,6 @@
 """python -m stn_utils: an answer or one line that says what is wrong, never a traceback."""
 
+import signal
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import stn_utils
+from stn_utils import __main__ as program
 from stn_utils import cli as command
 from stn_utils import doctor
 from stn_utils import study as studies
@@ -229,3 +232,46 @@ def test_doctor_says_what_to_do_about_each_part_that_fails_and_ends_with_1(capsy
 def test_doctor_ends_with_0_where_all_is_well(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "PARTS", {"good": lambda: "1.0"})
     assert command.main(["doctor"]) == 0
+
+
+def test_an_interrupt_while_torch_is_being_imported_is_one_line(capsys, monkeypatch):
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "stn_utils.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "stn_utils.cli")
+    monkeypatch.delattr(stn_utils, "cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert program.main() == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+@pytest.mark.parametrize("arguments", [
+    ["train", "--config", ""], ["train", "--device", ""], ["train", "--data", ""], ["train", "--runs", ""],
+    ["compare", "a", "--plot", ""], ["compare", ""], ["predict", "", "a.png"], ["predict", "a", ""],
+    ["predict", "a", "b.png", "--out", ""], ["export", ""], ["study", ""], ["study", "vanilla", "--rows", ""],
+])  # fmt: skip
+def test_an_empty_word_is_refused_not_taken_for_the_default(arguments, capsys):
+    assert command.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a value, got ''" in line or "unknown" in line
+
+
+def test_an_unknown_row_is_named_where_a_table_is_shown(capsys):
+    assert command.main(["study", "vanilla", "--show", "--rows", "clean-snt"]) == 2
+    assert "Did you mean 'clean-stn'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag, value", [
+    ("--batch-size", "9" * 23), ("--epochs", "9" * 9), ("--steps", "101"), ("--n-train", "9" * 9),
+    ("--output-size", "100000"), ("--lr", "inf"), ("--width", "17"), ("--seed", "9" * 14),
+])  # fmt: skip
+def test_a_number_that_nobody_means_is_refused_before_anything_is_made(
+    flag, value, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["train", "--dataset", "glyphs", "--model", "sequential", flag, value]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert flag[2:].replace("-", "_") in line and not list(tmp_path.iterdir())

@@ -126,8 +126,7 @@ NETS = [
     if pair != ("convnet", "localization")
 ]
 EVERY_CHOICE = [
-    (*net, *rest)
-    for net, *rest in itertools.product(NETS, choices("padding"), choices("world"), (None, 17))
+    (*net, *rest) for net, *rest in itertools.product(NETS, choices("padding"), WORLDS, (None, 17))
 ]
 
 
@@ -252,14 +251,14 @@ def test_zero_padding_after_normalization_is_grey_before_it_is_black():
         )
 
 
-@pytest.mark.parametrize("world", choices("world"))
+@pytest.mark.parametrize("world", WORLDS)
 def test_looks_are_identity_at_the_start_for_any_input(world):
     looks = make(world).looks(batch(world)[0] * 100 - 50)
     assert len(looks) == 1
     assert torch.equal(looks[0], identity(6))
 
 
-@pytest.mark.parametrize("world", choices("world"))
+@pytest.mark.parametrize("world", WORLDS)
 def test_looks_of_a_convnet_are_empty(world):
     assert make(world, model="convnet").looks(batch(world)[0]) == []
 
@@ -463,7 +462,7 @@ def test_the_net_computes_what_plain_operations_do_with_its_weights(activation, 
 
 @pytest.mark.parametrize("coordconv", HALVES)
 @pytest.mark.parametrize("activation", choices("activation"))
-@pytest.mark.parametrize("world", choices("world"))
+@pytest.mark.parametrize("world", WORLDS)
 def test_looks_are_identity_at_the_start_for_every_coordconv_and_activation(
     world, activation, coordconv
 ):

@@ -237,3 +237,28 @@ def test_numbers_in_prose_stand_in_a_table_or_output_of_the_chapter():
                 for number in re.findall(r"\d+\.\d+", cell.source):
                     alone = rf"(?<![\d.]){re.escape(number)}(?!\d)"  # not a part of a longer number
                     assert re.search(alone, printed), f"{path.stem}: {number} is printed nowhere"
+
+
+def test_a_handout_has_hints_and_no_solution_and_its_tally_is_taken(tmp_path, capsys):
+    """Chapter 00 as a class gets it, one exercise answered."""
+    tools = tool("notebooks")
+    tools.handout(tmp_path / "class")
+    copies = sorted((tmp_path / "class").glob("*.ipynb"))
+    assert [copy.name for copy in copies] == [path.name for path in CHAPTERS]
+    for copy, path in zip(copies, CHAPTERS):
+        text, whole = copy.read_text(), path.read_text()
+        assert "Solution</summary>" not in text and "what we saw" not in text
+        assert text.count("Hint</summary>") == whole.count("Hint</summary>") > 0
+        assert len(read(copy).cells) == len(read(path).cells)
+    notebook = read(copies[0])
+    answers = {
+        "def mirror()": "import torch\n\n\ndef mirror():\n    return torch.tensor([[[-1.0, 0, 0], [0, 1, 0]]])",
+        "def crop(": "def crop(*_):\n    return warp.affine()",  # wrong
+    }
+    for cell in code_cells(notebook):
+        for start, answer in answers.items():
+            cell.source = answer if cell.source.startswith(start) else cell.source
+    nbformat.write(notebook, copies[0])
+    capsys.readouterr()
+    tools.tally([copies[0]])
+    assert capsys.readouterr().out.strip().endswith("00_start_here.ipynb: 1 of 3 right")

@@ -1,5 +1,7 @@
 """A study's plan: its faults are named before anything runs, its records are told from mismatched."""
 
+import json
+
 import pytest
 from tiny_study import made_up, write_plan, write_records
 
@@ -221,3 +223,66 @@ def test_a_record_from_before_coordconv_was_known_is_the_plans_and_one_with_anot
     (text,) = tiny.mismatched()
     assert "coordconv: 'both' in the record, 'none' in the plan" in text
     assert "width: 2.0 in the record, 1.0 in the plan" in text
+
+
+def nested(levels):
+    """A map of maps of ... by aliases: few bytes, 9 to the power of `levels` keys."""
+    lines = ["a0: &a0 {x: 1}"]
+    for level in range(1, levels):
+        inner = ", ".join(f"k{i}: *a{level - 1}" for i in range(9))
+        lines.append(f"a{level}: &a{level} {{{inner}}}")
+    return "\n".join(lines).encode()
+
+
+UNREADABLE = {
+    "aliases of aliases": (nested(9), "nested too deep, or too long"),
+    "a list in itself": (b"rows: &a [*a]\n", "expected fields and values"),
+    "a tag that does not fit": (
+        b"question: q\ncost: !!timestamp x\n",
+        "line 2: a value that cannot",
+    ),
+    "another": (b"question: q\nseeds: !!bool x\n", "line 2: a value that cannot be read"),
+    "a number of 5,000 digits": (b"question: q\nseeds: " + b"9" * 5000 + b"\n", "line 2: "),
+    "no UTF-8": (b"question: \xff\xfe\n", "tiny.yaml"),
+    "deep brackets": (b"rows: " + b"[" * 3000, "tiny.yaml"),
+    "a python object": (b"question: !!python/object/apply:os.system [ls]\n", "line 1: "),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_file_that_is_no_plan_is_named_and_soon(tmp_path, name):
+    content, text = UNREADABLE[name]
+    (tmp_path / "tiny.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=text) as fault:
+        studies.load("tiny", tmp_path)
+    assert "tiny.yaml" in str(fault.value) and len(str(fault.value)) < 400
+
+
+@pytest.mark.parametrize("row", ["../../evil", "a/b", "..", ".", ""])
+def test_a_row_has_a_name_that_a_folder_can_have(tmp_path, row):
+    write_plan(tmp_path, rows={row: {"model": "stnet"}}, contrasts=[])
+    with pytest.raises(ValueError, match=r"tiny\.yaml, line \d+: a row's name is that of a folder"):
+        studies.load("tiny", tmp_path)
+
+
+def test_a_plan_asks_for_no_more_seeds_than_anybody_runs(tmp_path):
+    with pytest.raises(ValueError, match="seeds"):
+        studies.load("tiny", write_plan(tmp_path, seeds=10**9))
+
+
+NO_RECORDS = [
+    b"3", b"null", b"[]", b'"text"', b"{}", b"{not json}", b"\xff\xfe", b"9" * 5000,
+    *(json.dumps({**made_up("stn", 1000), **change}).encode() for change in (
+        {"row": 7}, {"experiment": []}, {"result": None}, {"result": {}}, {"history": 3},
+        {"history": {"epoch": ["one"]}}, {"seed": "x"}, {"result": {"test_top1": 7, "parameters": 1}},
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NO_RECORDS, ids=range(len(NO_RECORDS)))
+def test_a_line_that_is_no_record_is_named(tiny, line):
+    tiny.path.write_bytes(json.dumps(made_up("stn", 1000)).encode() + b"\n" + line + b"\n")
+    for ask in (tiny.records, tiny.mismatched, lambda: studies.table(tiny)):
+        with pytest.raises(ValueError, match=r"tiny\.jsonl, line 2: not a record") as fault:
+            ask()
+        assert len(str(fault.value).splitlines()) == 1

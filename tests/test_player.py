@@ -15,7 +15,7 @@ from tiny_run import EPOCHS, colours
 from tiny_widgets import widgets_of
 
 from stn_utils import player, show
-from stn_utils.warp import affine, warp
+from stn_utils.warp import affine, corners, warp
 
 # ---- the player without a kernel ----
 
@@ -112,9 +112,11 @@ def test_the_still_shows_the_image_with_its_window_and_beside_it_what_the_window
         torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0)),
         affine(scale=0.5, shift_x=0.25),
     )
-    side, edge = 280, 40  # ten pixels for one
+    side = round(player.SIDE / 1.28)
+    edge = (player.SIDE - side) // 2
     pixels = np.asarray(player.explorer_still(image, theta))
-    right = pixels[edge + 5 : edge + side : 10, 2 * edge + side + 5 : 2 * (edge + side) : 10, 0]
+    middles = [edge + round((i + 0.5) * side / 28) for i in range(28)]
+    right = pixels[np.ix_(middles, [player.SIDE + middle for middle in middles])][..., 0]
     assert np.abs(right - (255 * warp(image[None], theta)[0, 0]).numpy()).max() <= 1
     down, across = (np.abs(pixels.astype(int) - (232, 89, 12)).sum(axis=2) < 30).nonzero()
     corners = [edge + (at + 1) / 2 * side for at in (-0.25, 0.75, -0.5, 0.5)]
@@ -130,14 +132,45 @@ def test_the_still_of_a_colour_picture_keeps_its_shape_its_colours_and_shows_the
     image = torch.tensor([0.1, 0.2, 0.8]).view(3, 1, 1).expand(3, height, width)
     still = np.asarray(player.explorer_still(image, affine(scale=0.5))).astype(int)
     blue = (np.abs(still - (26, 51, 204)).max(axis=2) <= 1).nonzero()
-    long, edge = 280, 40
+    long = player.SIDE / 1.28
     sides = [round(long * side / max(height, width)) for side in (height, width)]
-    assert still.shape[:2] == (sides[0] + 2 * edge, 2 * sides[1] + 3 * edge)
-    assert (blue[0].min(), blue[0].max()) == (edge, edge + sides[0] - 1)
+    edges = [(player.SIDE - side) // 2 for side in sides]
+    assert still.shape[:2] == (player.SIDE, 2 * player.SIDE)
+    assert (blue[0].min(), blue[0].max()) == (edges[0], edges[0] + sides[0] - 1)
     for i, j in itertools.product(range(10), repeat=2):  # at the centres of 10x10 pixels
         x, y = ((0.5 * ((2 * k + 1) / 10 - 1) + 1) / 2 for k in (i, j))
-        at = round(edge + y * sides[0]), round(edge + x * sides[1])
+        at = round(edges[0] + y * sides[0]), round(edges[1] + x * sides[1])
         assert np.abs(still[at] - (232, 89, 12)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "setting", [dict(scale=2.0, angle=35.0), dict(angle=135.0), dict(shift_x=1.0, scale=2.0)]
+)
+def test_the_still_shows_a_window_wherever_it_is(setting):
+    still = np.asarray(player.explorer_still(torch.zeros(1, 28, 28), affine(**setting))).astype(int)
+    orange = np.abs(still - (232, 89, 12)).max(axis=2) <= 2
+    rows, columns = orange.nonzero()
+    reach = max(1.28, 1.05 * warp_corners(**setting))
+    for where in (rows, columns):
+        assert where.min() > 0 and where.max() < player.SIDE - 1
+    widest = (columns.max() - columns.min()) / player.SIDE * 2 * reach  # in half images
+    xs = corners_of(**setting)[0, :, 0]
+    assert widest == pytest.approx((xs.max() - xs.min()).item(), abs=0.15)
+
+
+def corners_of(**setting):
+    return corners(affine(**setting))
+
+
+def warp_corners(**setting):
+    return corners_of(**setting).abs().max().item()
+
+
+def test_the_microscope_is_one_page_with_its_picture():
+    image = torch.arange(16).view(4, 4)
+    page = player.microscope_html(image)
+    assert json.loads(re.search(r"const pixels = (\[.*?\]), n", page)[1]) == image.tolist()
+    assert "__" not in re.sub(r"base64,[^\"]*", "", page) and "<img alt=" in page
 
 
 def test_the_page_of_a_colour_picture_holds_all_three_channels():

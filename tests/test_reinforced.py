@@ -21,7 +21,7 @@ from torch import nn
 from stn_utils.actions import ACTIONS, STAY, matrices
 from stn_utils.experiment import Experiment, choices
 from stn_utils.models import Policy, ReinforcedTransformer, build
-from stn_utils.warp import PADDINGS, affine, identity, warp
+from stn_utils.warp import PADDINGS, affine, identity, on_shape, warp
 
 # ---- the moves ----
 
@@ -128,7 +128,7 @@ SCRIPT = torch.tensor([[1, 5, 0, 7], [5, 1, 8, 7], [3, 0, 2, 6], [0, 7, 1, 5]]) 
 def test_theta_is_the_product_of_the_chosen_moves_and_the_view_one_warp_of_the_original(
     padding, training
 ):
-    moves, x = matrices(ACTIONS["all"]), noise(4, 2, 20, 24)
+    moves, x = on_shape(matrices(ACTIONS["all"]), (20, 24)), noise(4, 2, 20, 24)
     options = dict(padding=padding, background=-0.4)
     transformer = ReinforcedTransformer(
         Script(SCRIPT, 9), ACTIONS["all"], 4, (9, 7), **options

@@ -50,7 +50,8 @@ def test_the_loss_of_a_control_is_the_plain_cross_entropy_and_it_has_no_policy(k
         torch.manual_seed(7)
         assert torch.equal(loss, F.cross_entropy(net(x), y))
     built = build(Experiment(model="reinforced", policy=kind), SPEC)
-    assert not list(built.transformer.parameters()) and built.trace(x).metrics == {}
+    assert not list(built.transformer.parameters())
+    assert built.trace(torch.rand(2, 1, *SPEC.size)).metrics == {}
 
 
 def test_the_controls_start_with_the_same_classifier():

@@ -1,5 +1,6 @@
 """Run: saved whole or not at all, loaded without running any code."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
 from tiny_run import full_disk
 
@@ -27,6 +29,8 @@ def made_up(epochs=2, test=None):
         probe={
             "parameters": torch.rand(epochs + 1, 4, 6),
             "images": torch.zeros(4, 1, 28, 28, dtype=torch.uint8),
+            "labels": torch.arange(4),
+            "warped": torch.zeros(epochs + 1, 4, 1, 28, 28, dtype=torch.uint8),
         },
         weights={"w": torch.full((3, 3), float(epochs)), "n": torch.tensor(7)},
         optimizer={
@@ -34,6 +38,7 @@ def made_up(epochs=2, test=None):
             "param_groups": [{"lr": 0.1, "params": [0]}],
         },
         test=test,
+        names=list("0123456789"),
     )
 
 
@@ -46,7 +51,15 @@ def equal(ours, theirs):
 
 
 @pytest.mark.parametrize(
-    "test", [None, {"top1": 0.5, "predictions": torch.arange(9, dtype=torch.uint8)}]
+    "test",
+    [
+        None,
+        {
+            "top1": 0.5,
+            "loss": 1.0,
+            **dict.fromkeys(("predictions", "labels", "confusion"), torch.arange(9)),
+        },
+    ],
 )
 def test_what_is_saved_comes_back_field_by_field(tmp_path, test):
     run = made_up(test=test)
@@ -176,7 +189,10 @@ torch.set_num_threads(1)
 warnings.simplefilter("error")
 
 def numbered(number):
-    return Run(Experiment(), "t", spec, {}, weights={"w": torch.full((200_000,), float(number))}, test={"n": number})
+    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    probe = {"images": images, "labels": torch.zeros(1), "warped": images[None]}
+    weights = {"w": torch.full((200_000,), float(number))}
+    return Run(Experiment(), "t", spec, {"n": number}, probe=probe, weights=weights, names=list("0123456789"))
 
 def killed_at(moment):
     calls = iter(range(moment + 1))
@@ -198,9 +214,9 @@ for moment, name in enumerate(("written", "on the disk", "the last one renamed",
         killed_at(moment)
     assert os.waitstatus_to_exitcode(os.waitpid(saver, 0)[1]) == -signal.SIGKILL
     run = Run.load(folder)
-    number = run.test["n"]
+    number = run.provenance["n"]
     assert (run.weights["w"] == number).all(), "a mixture of two Runs"
-    spare = torch.load(Run.files(folder)[1], weights_only=True)["test"]["n"]
+    spare = torch.load(Run.files(folder)[1], weights_only=True)["provenance"]["n"]
     print(name, number, spare, any(file.endswith(f".{saver}.part") for file in os.listdir(folder)))
 """
 
@@ -220,3 +236,58 @@ def test_killed_at_any_moment_of_a_save_a_whole_run_is_found(tmp_path):
         "the last one renamed 2 2 True",
         "done 3 2 False",
     ]
+
+
+BROKEN = {
+    "weights an int": dict(weights=3),
+    "no spec": dict(spec={}),
+    "another Experiment": dict(experiment={"modle": "stnet"}),
+    "test a number": dict(test=3),
+    "test without an answer": dict(test={"top1": 0.5}),
+    "probe empty": dict(probe={}),
+    "history of texts": dict(history={"epoch": ["one", "two"], "val_top1": [0.5, 0.5]}),
+    "history of unlike lengths": dict(history={"epoch": [1, 2], "val_top1": [0.5]}),
+    "pictures of another size": dict(spec=(1, (30, 30), (28, 28), 10, [0.0], [0.1], [0.3])),
+    "an epoch too many": dict(history={"epoch": [1, 2, 3], "val_top1": [0.5] * 3}),
+    "names of fewer classes": dict(names=["a"]),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_run_with_wrong_insides_is_one_line_and_never_a_run(tmp_path, how):
+    made_up().save(tmp_path)
+    path = Run.files(tmp_path)[0]
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, **BROKEN[how]} if BROKEN[how] else 3, path)
+    with pytest.raises(RuntimeError, match=r"run\.pt is damaged .*no Run can be read") as fault:
+        Run.load(tmp_path)
+    assert len(str(fault.value).splitlines()) == 1 and len(str(fault.value)) < 500
+
+
+def test_a_single_flipped_byte_is_found(tmp_path):
+    made_up().save(tmp_path)
+    path = Run.files(tmp_path)[0]
+    content = bytearray(path.read_bytes())
+    at = content.index(torch.full((3, 3), 2.0).numpy().tobytes())
+    content[at + 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError, match="wrong checksum"):
+        Run.load(tmp_path)
+
+
+def test_weights_that_are_not_finite_are_said():
+    run = tiny_run.fitted()
+    name = next(iter(run.weights))
+    lost = dataclasses.replace(run, weights={**run.weights, name: run.weights[name] * float("nan")})
+    with pytest.warns(UserWarning, match="its weights hold nan or infinity, it has diverged"):
+        lost.model()
+
+
+def test_what_a_killed_writer_left_is_swept_but_not_what_one_is_writing(tmp_path):
+    old, new = (tmp_path / f"run.pt.{pid}.part" for pid in (7, 8))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    made_up().save(tmp_path)
+    assert not old.exists() and new.exists()

@@ -60,7 +60,7 @@ def test_more_runs_than_digits_and_a_strip_of_one_row_are_refused_by_name(run):
 
 def test_a_title_with_marks_in_it_stays_text(run, tmp_path, displayed):
     show.gif({'a "<b>" & c': run}, tmp_path / "a.gif")
-    ((tag, attributes),) = Tags(displayed[0].data).found
+    tag, attributes = Tags(displayed[0].data).found[-1]
     assert tag == "img" and attributes["alt"].startswith('a "<b>" & c: the warp')
 
 
@@ -105,12 +105,12 @@ def test_a_window_on_a_wide_picture_is_drawn_on_the_picture_alone():
     assert [down.min(), down.max()] == pytest.approx(wanted, abs=2)
 
 
-def test_a_gif_turns_for_ever_at_the_times_asked_for_and_stays_on_the_last(run, tmp_path):
+def test_a_gif_turns_three_times_at_the_times_asked_for_and_stays_on_the_last(run, tmp_path):
     path = tmp_path / "new folder" / "a.gif"
     content = show.encode_gif(show.frames(run, 3), path, milliseconds=300, limit=50_000)
     with Image.open(path) as gif:
         durations = [gif.seek(i) or gif.info["duration"] for i in range(gif.n_frames)]
-        assert gif.info["loop"] == 0
+        assert gif.info["loop"] == 3
     assert durations == [300, 300, 1200]
     assert content == path.read_bytes() and len(content) <= 50_000
 
@@ -277,7 +277,8 @@ def test_moving_pictures_are_written_and_shown_as_data_with_a_still_for_readers_
     greys = [Image.new("RGB", (40, 20), (90 * i,) * 3) for i in range(3)]
     show.show_animation(greys, path, still, "three greys", milliseconds=200)
     moved, shown = displayed
-    ((tag, attributes),) = Tags(moved.data).found
+    fold, _, (tag, attributes) = Tags(moved.data).found
+    assert fold[0] == "details" and "open" in fold[1]  # who is disturbed folds it
     assert tag == "img" and attributes["alt"] == "three greys"
     assert (
         base64.b64decode(attributes["src"].removeprefix("data:image/gif;base64,"))
@@ -333,3 +334,10 @@ def test_a_window_is_drawn_where_it_looks_with_a_dot_on_its_top_left_corner():
 def test_windows_that_are_nowhere_leave_the_picture_a_place():
     thetas = torch.full((3, 2, 3), float("nan"))
     assert 0 < show.sheets._rim(thetas) < show.sheets.TILE / 2
+
+
+def test_where_nothing_can_be_written_moving_pictures_are_shown_with_a_word(tmp_path, displayed):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.warns(UserWarning, match="a.gif could not be written"):
+        show.show_animation(colours(2), tmp_path / "file" / "a.gif", colours(1)[0], "two")
+    assert "data:image/gif;base64," in displayed[0].data

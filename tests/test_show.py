@@ -283,8 +283,9 @@ def test_mistakes_are_the_first_wrong_test_images_with_true_class_and_answer_abo
 
 
 def test_mistakes_are_told_by_the_names_of_the_classes_where_there_are_any(asked):
-    run, names = fitted(**NETS["stnet"]), [f"class {number}" for number in range(10)]
-    figures = show.mistakes(run, count=3), show.mistakes(run, count=3, names=names)
+    run = fitted(**NETS["stnet"])
+    named = dataclasses.replace(run, names=[f"class {number}" for number in range(10)])
+    figures = show.mistakes(run, count=3), show.mistakes(named, count=3)
     numbers, told = ([ax.get_title() for ax in figure.axes[:3]] for figure in figures)
     assert told == [f"class {title[0]} →\nclass {title[-1]}" for title in numbers]
 

@@ -496,10 +496,11 @@ def own_world(classes=10, channels=1, size=(28, 28), count=120, **changes):
     shape = (count, channels, *size)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=random)
     split = Split(images, torch.arange(count) % classes, torch.eye(2, 3).repeat(count, 1, 1))
-    fields = dict(train=split, val=split, test=split, classes=classes, output_size=size)
+    names = [str(number) for number in range(classes)]
+    fields = dict(train=split, val=split, test=split, names=names, output_size=size)
     statistics = dict(background=[0.0], mean=[0.5], std=[0.3])
     fields |= {name: value * channels for name, value in statistics.items()}
-    return dataclasses.replace(tiny_load(), dataset="own", name="noise", **(fields | changes))
+    return dataclasses.replace(tiny_load(), dataset="noise", name="own", **(fields | changes))
 
 
 @pytest.mark.parametrize("classes", [2, 12, 60])

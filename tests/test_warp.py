@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kornia.geometry import transform as kornia
@@ -14,11 +15,14 @@ from stn_utils.warp import (
     compose,
     corners,
     determinant,
+    from_pixels,
     identity,
     invert,
     make_grid,
+    on_shape,
     outside,
     sample,
+    to_pixels,
     warp,
 )
 
@@ -396,3 +400,123 @@ def test_affine_takes_the_widest_floating_type_in_whatever_order():
 def test_affine_of_whole_numbers_stays_on_their_device():
     assert affine(torch.ones(1, dtype=torch.int64, device="meta")).device.type == "meta"
     assert affine(torch.tensor(3.0), torch.ones(2, device="meta")).device.type == "meta"
+
+
+# ---- shapes: a turn is a turn ----
+
+
+def bar(height, width, length, across):
+    """A bar of that many pixels through the middle, lying or standing."""
+    x = torch.zeros(1, 1, height, width, dtype=torch.float64)
+    row, column = height // 2, width // 2
+    ends = slice(-(length // 2), length // 2 + 1)
+    if across:
+        x[0, 0, row, column + ends.start : column + ends.stop] = 1
+    else:
+        x[0, 0, row + ends.start : row + ends.stop, column] = 1
+    return x
+
+
+@pytest.mark.parametrize("size", [(41, 81), (81, 41), (61, 61)])
+def test_a_quarter_turn_lays_a_bar_down_whatever_the_shape(size):
+    turned = warp(bar(*size, 41, across=False), affine(90.0, size=size).double())
+    close(turned, bar(*size, 41, across=True), 1e-5)
+
+
+@given(thetas, sizes)
+@few
+def test_on_a_shape_a_theta_does_in_pixels_what_it_does_on_a_square(theta, size):
+    height, width = size
+    half = torch.tensor([width, height], dtype=torch.float64) / 2
+    square = torch.tensor([1.0, 1.0], dtype=torch.float64) * max(size) / 2
+    place = torch.tensor([[0.3, -0.7]], dtype=torch.float64)  # pixels from the middle
+    linear = theta.clone()
+    linear[:, :, 2] = 0
+    moved = [
+        (place / side) @ on_shape(linear, shape)[0, :, :2].T * side
+        for side, shape in ((half, size), (square, (max(size),) * 2))
+    ]
+    close(*moved)
+    assert torch.equal(on_shape(theta, size)[:, :, 2], theta[:, :, 2])
+
+
+# ---- pixels: what OpenCV and scipy take ----
+
+
+@given(st.integers(0, 9), sizes, sizes)
+@few
+def test_a_pixel_matrix_lets_scipy_read_what_warp_reads(seed, size_in, size_out):
+    theta, x = random_thetas(1, seed), noise(1, 1, *size_in, seed=seed)
+    matrix = to_pixels(theta, size_in, size_out)[0].numpy()
+    read = ndimage.affine_transform(
+        x[0, 0].numpy(), matrix[::-1, 1::-1], matrix[::-1, 2], size_out, order=1,
+        mode="grid-constant",
+    )  # fmt: skip
+    close(torch.from_numpy(read), warp(x, theta, size_out)[0, 0])
+
+
+@pytest.mark.parametrize("size_in, size_out", [((28, 28), (28, 28)), ((24, 40), (31, 17))])
+def test_a_pixel_matrix_lets_opencv_read_what_warp_reads(size_in, size_out):
+    cv2 = pytest.importorskip("cv2")
+    theta, x = affine(25.0, 0.8, 0.1, -0.2, 0.1, size=size_in), noise(1, 1, *size_in).float()
+    matrix = to_pixels(theta.double(), size_in, size_out)[0].numpy()
+    how = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
+    read = cv2.warpAffine(x[0, 0].numpy(), matrix, size_out[::-1], flags=how)
+    close(torch.from_numpy(read), warp(x, theta, size_out)[0, 0], 0.04)  # it counts in 32nds
+
+
+@given(st.integers(0, 9), sizes, sizes)
+@few
+def test_a_pixel_matrix_of_the_corner_rule_is_torchs_own_with_align_corners(
+    seed, size_in, size_out
+):
+    size_in, size_out = (tuple(side + 1 for side in size) for size in (size_in, size_out))
+    theta, x = random_thetas(2, seed), noise(2, 1, *size_in, seed=seed)
+    grid = F.affine_grid(theta, [2, 1, *size_out], align_corners=True)
+    theirs = F.grid_sample(x, grid, align_corners=True)
+    carried = from_pixels(to_pixels(theta, size_in, size_out, True), size_in, size_out)
+    close(warp(x, carried, size_out), theirs)
+
+
+@given(st.integers(0, 9), sizes, sizes)
+@few
+def test_from_pixels_undoes_to_pixels(seed, size_in, size_out):
+    theta = random_thetas(3, seed)
+    close(from_pixels(to_pixels(theta, size_in, size_out), size_in, size_out), theta)
+
+
+def test_a_window_in_whole_pixels_has_a_matrix_of_whole_numbers():
+    theta = affine(scale=0.5, shift_x=0.5)  # the right half of the middle rows, of 8 x 8
+    assert to_pixels(theta, (8, 8), (4, 4)).tolist() == [[[1, 0, 4], [0, 1, 2]]]
+
+
+@pytest.mark.parametrize("size, align, least", [((0, 4), False, 1), ((4, 1), True, 2)])
+def test_a_picture_too_small_for_its_rule_is_named(size, align, least):
+    for call in (to_pixels, from_pixels):
+        with pytest.raises(ValueError, match=f"size: expected at least {least} pixels"):
+            call(identity(), (4, 4), size, align_corners=align)
+
+
+# ---- what is no batch of images ----
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_batch_of_none_and_of_one_are_batches(count):
+    x = torch.rand(count, 2, 5, 6)
+    assert warp(x, identity(count), (3, 4)).shape == (count, 2, 3, 4)
+    assert warp(x, identity(1), padding="background").shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "x, theta, size, text",
+    [
+        ([1.0], identity(), None, r"x: expected images \(B, C, H, W\), got a list"),
+        (torch.rand(1, 1, 0, 4), identity(), None, r"x: expected images .* got shape \(1, 1, 0, 4\)"),
+        (torch.rand(1, 1, 4, 4), [[1, 0, 0], [0, 1, 0]], None, "theta: expected a tensor, got a list"),
+        (torch.rand(1, 1, 4, 4), np.eye(2, 3), None, "theta: expected a tensor, got a ndarray"),
+        (torch.rand(1, 1, 4, 4), identity(), (0, 28), "size: expected a height and a width of at"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_warped_is_named(x, theta, size, text):
+    with pytest.raises(ValueError, match=text):
+        warp(x, theta, size)

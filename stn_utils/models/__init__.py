@@ -59,10 +59,12 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
         conv = _conv_of(experiment, "classifier")
         classifier = classifier_net(spec.channels, size, spec.classes, conv, experiment.width)
     output_norm = normalize_if("after")
+    net = Net(input_norm, transformer, output_norm, classifier)
     if isinstance(transformer, ReinforcedTransformer):
         options = {"gamma": experiment.gamma, "entropy_bonus": experiment.entropy}
-        return ReinforcedNet(input_norm, transformer, output_norm, classifier, **options)
-    return Net(input_norm, transformer, output_norm, classifier)
+        net = ReinforcedNet(input_norm, transformer, output_norm, classifier, **options)
+    net.spec = spec
+    return net
 
 
 def _normalization(experiment, spec):

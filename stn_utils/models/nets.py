@@ -10,14 +10,20 @@ from torch import Tensor, nn
 
 from ..families import FAMILIES
 from ..layers import SpatialTransformerBase, start_at_identity
-from ..spec import Size
-from ..warp import identity, make_grid, sample
+from ..spec import ImageSpec, Size
+from ..warp import expect_images, identity, make_grid, sample
 
 Conv = Callable[..., nn.Module]  # nn.Conv2d, or a layer that takes the same arguments
 
 
 def after_two_convs(size: Size, first: int, second: int) -> Size:
-    """Size (h, w) of a map after conv `first`, pool 2, conv `second` and pool 2, unpadded."""
+    """Size (h, w) of a map after conv `first`, pool 2, conv `second` and pool 2, unpadded.
+
+    Raises ValueError for an image of which nothing would be left.
+    """
+    least = first + 2 * second + 1
+    if min(size) < least:
+        raise ValueError(f"size: expected at least {least} pixels a side, got {size[0]}x{size[1]}.")
     height, width = (((side - first + 1) // 2 - second + 1) // 2 for side in size)
     return height, width
 
@@ -155,6 +161,15 @@ class Net(nn.Module):
         self.transformer = transformer
         self.output_norm = output_norm
         self.classifier = classifier
+        self.spec: ImageSpec | None = None  # what `build` made it for
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """What the transformer gets of images; a ValueError, saying what came, for other things."""
+        expect_images(x)
+        if self.spec and x.shape[1:] != (self.spec.channels, *self.spec.size):
+            shape = f"(B, {self.spec.channels}, {self.spec.size[0]}, {self.spec.size[1]})"
+            raise ValueError(f"x: expected images {shape}, got {tuple(x.shape)}.")
+        return self.input_norm(x)
 
     def classify(self, x_warped: Tensor) -> Tensor:
         """Logits (B, classes) of what a transformer has handed on."""
@@ -162,7 +177,7 @@ class Net(nn.Module):
 
     def trace(self, x: Tensor) -> Trace:
         """One pass over images (B, C, H, W) in [0, 1], with all that it found."""
-        parameters, x_warped = self.transformer.trace(self.input_norm(x))
+        parameters, x_warped = self.transformer.trace(self.normalize(x))
         return Trace(self.classify(x_warped), parameters, x_warped)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,18 +190,18 @@ class Net(nn.Module):
 
     def looks(self, x: Tensor) -> list[Tensor]:
         """A theta (B, 2, 3), or a grid, per look; empty for a net that cannot move its window."""
-        return self.transformer.looks(self.input_norm(x))
+        return self.transformer.looks(self.normalize(x))
 
     def logits_through(self, x: Tensor, look: Tensor) -> Tensor:
         """Logits of images x seen through a look, theta (B, 2, 3) or a grid, not the net's own."""
-        return self.classify(self.transformer.warp_through(self.input_norm(x), look))
+        return self.classify(self.transformer.warp_through(self.normalize(x), look))
 
     def warped(self, x: Tensor, look: Tensor | None = None) -> Tensor:
         """What the classifier sees (B, C, h, w), normalization undone: 0 is black, 1 white again.
 
         look: through this one, theta (B, 2, 3) or a grid, instead of the net's own.
         """
-        x = self.input_norm(x)
+        x = self.normalize(x)
         through = self.transformer.warp_through
         return self.denormalize(self.transformer(x) if look is None else through(x, look))
 

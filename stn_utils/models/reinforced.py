@@ -10,7 +10,7 @@ from ..actions import Move, matrices
 from ..layers import SpatialTransformerBase
 from ..names import one_of
 from ..spec import Size
-from ..warp import Number, at_least_single, compose, identity
+from ..warp import Number, at_least_single, compose, identity, on_shape
 from .nets import Conv, Net, Trace, after_two_convs
 
 POLICIES = ("learned", "identity", "random")  # what chooses the moves; two are controls
@@ -123,6 +123,7 @@ class ReinforcedTransformer(SpatialTransformerBase):
         """Make `steps` moves on x (B, C, H, W)."""
         theta = at_least_single(identity(x.shape[0], x.device, x.dtype))
         last_move, state = x.new_zeros(x.shape[0], len(self.moves)), None
+        moves = on_shape(self.moves, (x.shape[2], x.shape[3]))
         hashes = (256 * x).long().sum(dim=(1, 2, 3))
         found = Rollout([theta], [self.warp_through(x, theta)], [], [], [])
         for _ in range(self.steps):
@@ -133,7 +134,7 @@ class ReinforcedTransformer(SpatialTransformerBase):
             hashes = _mixed(hashes)
             move = self._choose(logits, hashes)
             last_move = F.one_hot(move, len(self.moves)).to(x.dtype)
-            theta = compose(theta, self.moves[move])
+            theta = compose(theta, moves[move])
             found.thetas.append(theta)
             found.views.append(self.warp_through(x, theta))
             found.logits.append(logits)
@@ -219,7 +220,7 @@ class ReinforcedNet(Net):
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of classifier, policy and critic on images x with labels y (B,)."""
-        found = self.transformer.rollout(self.input_norm(x))
+        found = self.transformer.rollout(self.normalize(x))
         of_classifier = F.cross_entropy(self.classify(found.views[-1]), y)
         if self.transformer.kind != "learned":
             return of_classifier
@@ -234,7 +235,7 @@ class ReinforcedNet(Net):
 
     def trace(self, x: Tensor) -> Trace:
         """As `Net.trace`; metrics: the policy's entropy, and the share of each move, move_0, ..."""
-        found = self.transformer.rollout(self.input_norm(x))
+        found = self.transformer.rollout(self.normalize(x))
         parameters = [theta.flatten(1) for theta in found.thetas[1:]]
         metrics = {}
         if self.transformer.kind == "learned":
@@ -247,8 +248,9 @@ class ReinforcedNet(Net):
     @torch.no_grad()
     def oracle(self, x: Tensor, y: Tensor) -> Tensor:
         """Logits (B, classes) after `steps` moves, each the best for the label y, a move ahead."""
-        x = self.input_norm(x)
-        theta, moves = identity(x.shape[0], x.device, x.dtype), self.transformer.moves
+        x = self.normalize(x)
+        theta = identity(x.shape[0], x.device, x.dtype)
+        moves = on_shape(self.transformer.moves, (x.shape[2], x.shape[3]))
         see, rows = self.transformer.warp_through, torch.arange(x.shape[0])
         for _ in range(self.transformer.steps):
             candidates = [compose(theta, move.expand_as(theta)) for move in moves]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import study
+from ..data import World
 from ..metrics import interval
 from ..run import Run
 from ..warp import outline
@@ -129,6 +130,8 @@ def _epochs(ax):
 
 def curves(runs: dict[str, Run], name: str = "top1") -> Figure:
     """History of several Runs {label: Run}: `top1`, `loss`, or any other entry, over epochs."""
+    if not runs:
+        raise ValueError("runs: expected at least one Run, got none.")
     histories = {}
     for label, run in runs.items():
         end = f" (collapsed in epoch {run.collapse_epoch})" if run.collapse_epoch else ""
@@ -207,21 +210,19 @@ def _means(histories, name, low=None, high=None, title=None):
     return figure
 
 
-def mistakes(run: Run, count: int = DIGITS_SHOWN, names: Sequence[str] | None = None) -> Figure:
+def mistakes(run: Run, count: int = DIGITS_SHOWN, world: World | None = None) -> Figure:
     """The first test images that a Run gets wrong, before and after its warp.
 
-    Titles: true class → answer. names: of the classes; default their numbers.
+    Titles: true class → answer. world: the one it was trained on, if it is your own pictures.
     """
-    predictions, split, model = run.tested()["predictions"], run.test_split(), run.model()
-    wrong = (predictions != split.labels).nonzero()[:count, 0]
+    wrong = (~run.right()).nonzero()[:count, 0]
     if not len(wrong):
         raise ValueError(f"{run.title}: all answers are right, there is no mistake to show.")
+    split, model = run.test_split() if world is None else world.to("cpu").test, run.model()
     x, y = split.batch(wrong)
-    pairs = zip(y.tolist(), predictions[wrong].tolist())
-    if names:
-        titles = [f"{names[true]} →\n{names[answer]}" for true, answer in pairs]
-    else:
-        titles = [f"{true} → {answer}" for true, answer in pairs]
+    answers, names = run.tested()["predictions"][wrong], run.names
+    gap = " " if max(map(len, names)) == 1 else "\n"
+    titles = [f"{names[true]} →{gap}{names[answer]}" for true, answer in zip(y, answers)]
     heading = f"{run.title}, {run.experiment.model}: true → answered"
     with torch.no_grad():
         windows, views = model.looks(x), model.warped(x)
@@ -242,10 +243,13 @@ def confusion(run: Run) -> Figure:
     ax = figure.subplots()
     ax.imshow(mistakes, cmap="Oranges", vmax=max(1, 1.5 * mistakes.max()))
     for (row, column), count in np.ndenumerate(counts):
-        if count:
+        if count and len(counts) <= 20:
             ax.text(column, row, count, ha="center", va="center", fontsize=8)
-    ticks = range(len(counts))
-    ax.set(xlabel="answered", ylabel="true", xticks=ticks, yticks=ticks)
+    ax.set(xlabel="answered", ylabel="true")
+    if len(counts) <= 20:
+        turn = 45 if max(map(len, run.names)) > 2 else 0
+        ax.set_xticks(range(len(counts)), run.names, rotation=turn)
+        ax.set_yticks(range(len(counts)), run.names)
     ax.set_title(f"{run.title}: {100 * run.tested()['top1']:.2f} % right")
     ax.grid(False)
     return figure

@@ -4,6 +4,7 @@ import base64
 import functools
 import html
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -180,21 +181,26 @@ def _is_grey(picture):
 def encode_gif(
     pictures: Sheets, path: Path | str, milliseconds: int = 500, limit: int = 500_000
 ) -> bytes:
-    """Write pictures as an endless GIF; the last one stays longer. Returns its content.
+    """Write pictures as a GIF that stops after three rounds; the last one stays longer.
 
-    Raises ValueError, and leaves no file, if it would exceed `limit` bytes.
+    Returns its content. Raises ValueError, and leaves no file, if it would exceed `limit` bytes.
     """
+    content = _gif(pictures, path, milliseconds, limit)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(content)
+    return content
+
+
+def _gif(pictures, path, milliseconds, limit):
     import imageio.v3 as iio
 
     arrays = [np.asarray(picture.convert("RGB")) for picture in _few_colours(pictures)]
     durations: Any = [milliseconds] * (len(arrays) - 1) + [4 * milliseconds]
     durations = durations if len(arrays) > 1 else milliseconds
-    content = iio.imwrite("<bytes>", arrays, extension=".gif", duration=durations, loop=0)
+    content = iio.imwrite("<bytes>", arrays, extension=".gif", duration=durations, loop=3)
     size = f"{len(content):,} bytes, more than {limit:,}"
     if len(content) > limit:
         raise ValueError(f"{path}: {size}. Show fewer digits or epochs.")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(content)
     return content
 
 
@@ -222,11 +228,20 @@ def show_animation(
     milliseconds: int = 500,
     limit: int = 250_000,
 ) -> None:
-    """Write pictures as a GIF and show it; `still` is for readers that do not move pictures."""
+    """Write pictures as a GIF and show it; `still` is for readers that do not move pictures.
+
+    A fold round it stops it for those whom it disturbs. Where nothing can be written it is shown
+    all the same, and a warning says so.
+    """
     from IPython.display import HTML, Image, display
 
-    content = encode_gif(pictures, path, milliseconds, limit)
-    display(HTML(f'<img alt="{html.escape(alt)}" src="{data_uri(content, "gif")}">'))
+    try:
+        content = encode_gif(pictures, path, milliseconds, limit)
+    except OSError as error:
+        warnings.warn(f"{path} could not be written ({error.strerror}).", stacklevel=2)
+        content = _gif(pictures, path, milliseconds, limit)
+    picture = f'<img alt="{html.escape(alt)}" src="{data_uri(content, "gif")}">'
+    display(HTML(f"<details open><summary>animation (fold to stop)</summary>{picture}</details>"))
     display(Image(encode(still), metadata={"alt": f"Still. {alt}"}))  # IPython 7 has no alt=
 
 

@@ -1,7 +1,6 @@
 """A study's plan: read from YAML with every fault named by file and line, before anything runs."""
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..experiment import Experiment, check_field, explain
 from ..names import one_of
 from ..spec import Folder
-from .records import Record
+from .records import Record, read
 from .table import COLUMNS, MEASURES
 
 FOLDER = Path(__file__).parents[2] / "assets" / "studies"
 At = Callable[..., contextlib.AbstractContextManager[None]]
+Seeds = Annotated[int, Field(ge=1, le=10_000)]
+MOST_LINES = 10_000  # keys of a plan: aliases of aliases would be more than a machine can hold
 
 
 class Study(BaseModel):
@@ -33,13 +34,13 @@ class Study(BaseModel):
     folder: Path = FOLDER
     question: str
     cost: str
-    seeds: int = Field(ge=1)
+    seeds: Seeds
     first_seed: int = Field(1000, ge=0)  # those below are for looking around; a study's are fresh
     measure: Literal[tuple(MEASURES)] = "test_top1"
     columns: list[Literal[tuple(COLUMNS)]] = ["top1", "lowest", "parameters"]
     contrasts: list[tuple[str, str]] = []
     rows: dict[str, Experiment] = Field(min_length=1)
-    own_seeds: dict[str, Annotated[int, Field(ge=1)]] = {}
+    own_seeds: dict[str, Seeds] = {}
 
     @property
     def path(self) -> Path:
@@ -57,12 +58,13 @@ class Study(BaseModel):
         Raises ValueError, naming the line, for one that is no record.
         """
         found: list[Record] = []
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         for number, line in enumerate(lines, 1):
             try:
-                found += [json.loads(line)] if line.endswith("\n") and line.strip() else []
+                found += [read(line)] if line.endswith(b"\n") and line.strip() else []
             except ValueError as error:
-                raise ValueError(f"{self.path}, line {number}: not a record ({error}).") from None
+                why = explain(error).rstrip(".")
+                raise ValueError(f"{self.path}, line {number}: not a record ({why}).") from None
         return found
 
     def records(self) -> list[Record]:
@@ -123,22 +125,37 @@ def plans(folder: Folder = FOLDER) -> list[str]:
     return sorted(path.stem for path in Path(folder).glob("*.yaml"))
 
 
-def _lines(path, node, keys=()):
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, with the line of a value that is not what its tag says."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            problem = f"a value that cannot be read ({type(error).__name__})"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+
+
+def _lines(path, node, keys=(), lines=None):
     """The line of every key in a YAML file, {keys down to it: line}."""
-    lines = {}
+    lines = {} if lines is None else lines
+    if len(lines) > MOST_LINES or len(keys) > 20:
+        raise ValueError(f"{path}, line {node.start_mark.line + 1}: nested too deep, or too long.")
     if isinstance(node, yaml.SequenceNode):
         lines |= {(*keys, i): child.start_mark.line + 1 for i, child in enumerate(node.value)}
     elif isinstance(node, yaml.MappingNode):
         own = set()
         merged_first = sorted(node.value, key=lambda pair: pair[0].value != "<<")
         for key, child in merged_first:  # what stands here wins
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # no key of ours; PyYAML says so
             name, line = key.value, key.start_mark.line + 1
             if name in own:
                 twice = f"{name!r} stands twice, first in line {lines[*keys, name]}"
                 raise ValueError(f"{path}, line {line}: {twice}.")
             own.add(name)
             lines[*keys, name] = line
-            lines |= _lines(path, child, keys if name == "<<" else (*keys, name))
+            _lines(path, child, keys if name == "<<" else (*keys, name), lines)
     return lines
 
 
@@ -149,11 +166,13 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], At]:
     """
     text = path.read_bytes()
     try:
-        content = yaml.safe_load(text)
-        lines = _lines(path, yaml.compose(text))
+        lines = _lines(path, yaml.compose(text, _Loader))
+        content = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{path}, line {line}: {error.problem}.") from None
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deep.") from None
     except yaml.reader.ReaderError as error:
         line = text.count(b"\n", 0, error.position) + 1
         wrong = f"character {error.character:#x} is not allowed in YAML"
@@ -233,6 +252,9 @@ def load(name: str, folder: Folder = FOLDER) -> Study:
     expect_fields(rows, "rows")
     for row, fields in rows.items():
         expect_fields(fields, "rows", row)
+        with at("rows", row):
+            if isinstance(row, str) and (Path(row).name != row or row in ("", "..")):
+                raise ValueError(f"a row's name is that of a folder, too; it cannot be {row!r}.")
     own = {row: fields["seeds"] for row, fields in rows.items() if "seeds" in fields}
     content["own_seeds"] = own
     content["rows"] = {row: _row(row, fields, common, at) for row, fields in rows.items()}

@@ -6,16 +6,46 @@ import math
 import os
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from filelock import FileLock
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ..models import count_parameters
 from ..run import Run
 
 Record = dict[str, Any]
+
+
+class _Result(BaseModel):
+    """What every record's result has; there may be more."""
+
+    test_top1: Annotated[float, Field(ge=0, le=1)]
+    parameters: int
+    correct: str | None = None
+    confusion: list[list[int]] = []
+    images: int | None = None
+    collapse_epoch: int | None = None
+
+
+class _Shape(BaseModel):
+    """What every record has."""
+
+    study: str
+    row: str
+    seed: int
+    experiment: dict[str, Any]
+    history: dict[str, list[int | float | None]]
+    result: _Result
+
+
+def read(line: bytes) -> Record:
+    """A line of a records' file. Raises ValueError, naming the field, for one that is no record."""
+    record = json.loads(line)
+    _Shape.model_validate(record)
+    return record
 
 
 def pack(flags: Any) -> str:
@@ -57,7 +87,7 @@ def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
     Fields of the Experiment keep the names that they have had since the first records.
     """
     test, seconds = run.tested(), run.history.get("seconds", [])
-    result = {"test_top1": test["top1"], "test_loss": test["loss"]}
+    result: dict[str, Any] = {"test_top1": test["top1"], "test_loss": test["loss"]}
     for name in ("calibration_error", "oracle_top1", "oracle_images"):
         result |= {name: test[name]} if name in test else {}
     result |= {

@@ -16,7 +16,7 @@ from PIL import Image
 
 from stn_utils.experiment import Experiment
 from stn_utils.models import build
-from stn_utils.player import explore_html, player_html
+from stn_utils.player import explore_html, microscope_html, player_html
 from stn_utils.spec import ImageSpec
 from stn_utils.warp import affine, warp
 
@@ -120,7 +120,7 @@ def test_play_goes_through_every_epoch_to_the_last_and_stops_there(exported):
         new MutationObserver(() => window.seen.push(root.querySelector("output").textContent))
             .observe(root.querySelector("output"), {childList: true});
     }""")
-    button, clock = player.get_by_role("button", name="play"), player.page.clock
+    button, clock = player.locator("button"), player.page.clock
     clock.pause_at(3_600_000)  # from here on time stands still, but for what the test lets pass
     at_rest = button.inner_text()
     button.click()
@@ -131,7 +131,7 @@ def test_play_goes_through_every_epoch_to_the_last_and_stops_there(exported):
 
 def test_play_pauses_when_pressed_again_or_when_the_slider_is_moved(exported):
     player = exported(player_page()).locator(".stn-player")
-    button, clock = player.get_by_role("button", name="play"), player.page.clock
+    button, clock = player.locator("button"), player.page.clock
     clock.pause_at(3_600_000)
     at_rest = button.inner_text()
     for pause in (button.click, lambda: player.locator("input").fill("0")):
@@ -184,17 +184,50 @@ def test_the_exported_explorer_shows_the_whole_input_whatever_the_sliders_say(ex
     height, width = picture.shape[1:]
     explorer.locator("input[name=scale]").fill("0.2")  # the window covers little of it
     explorer.locator("input[name=shift_x]").fill("1")
-    cell = 280 / max(height, width)
+    cell = 360 / 1.28 / max(height, width)  # the window reaches 1.2 half images, times 1.05
     pixels = torch.tensor(
         explorer.locator("canvas.input").evaluate(
             "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
         )
-    ).view(int(height * cell) + 80, -1, 4)
+    ).view(360, 360, 4)
+    top, left = (180 - side * cell / 2 for side in (height, width))
     for row in range(height):
         for column in range(width // 2):  # left of the window
-            at = round(40 + (row + 0.5) * cell), round(40 + (column + 0.5) * cell)
+            at = int(top + (row + 0.5) * cell), int(left + (column + 0.5) * cell)
             wanted = (picture[:, row, column] * 255).expand(3)
             assert (pixels[at][:3] - wanted).abs().max() <= 1, (row, column)
+
+
+def test_the_microscope_says_what_the_sampler_reads_and_which_way_it_grows(exported):
+    """Value, place and both slopes of every output pixel, against `warp` and autograd."""
+    image = torch.randint(9, (5, 5), generator=torch.Generator().manual_seed(1)).double()
+    page = exported(microscope_html(image)).locator(".stn-microscope")
+    for setting in (
+        {"shift_x": 0.31},
+        {"shift_x": -0.47, "shift_y": 0.23, "scale": 0.7},
+        {"shift_x": 1.5},
+    ):
+        for name in ("shift_x", "shift_y", "scale"):
+            page.locator(f"input[name={name}]").fill(
+                str(setting.get(name, 1 if name == "scale" else 0))
+            )
+        theta = affine(**setting).double().requires_grad_()
+        values = warp(image[None, None], theta)[0, 0]
+        page.locator("canvas.output").focus()
+        for key in (
+            ("ArrowUp",) * 5 + ("ArrowLeft",) * 5 + ("ArrowDown", "ArrowRight", "ArrowRight")
+        ):
+            page.page.keyboard.press(key)
+        text = page.locator("pre").inner_text()
+        assert "output pixel (row 1, column 2)" in text
+        value = float(re.search(r"= (-?\d+\.\d\d)", text)[1])
+        right, down = map(
+            float, re.search(r"slope  (\S+) a pixel to the right, (\S+) down", text).groups()
+        )
+        (slope,) = torch.autograd.grad(values[1, 2], theta)
+        assert value == pytest.approx(values[1, 2].item(), abs=0.006)
+        assert (2.5 * right, 2.5 * down) == pytest.approx(slope[0, :, 2].tolist(), abs=0.03)
+        assert ("no gradient here" in text) == (not slope.any())
 
 
 @pytest.mark.parametrize("picture", [soft_picture(), colour_picture()], ids=["grey", "colour"])
@@ -205,7 +238,9 @@ def test_the_exported_explorer_agrees_with_warp_pixel_by_pixel(exported, picture
         for name in ("angle", "scale", "shift_x", "shift_y", "shear"):
             value = setting.get(name, 1 if name == "scale" else 0)
             explorer.locator(f"input[name={name}]").fill(str(value))
-        theta = affine(**{name: float(value) for name, value in setting.items()})
+        theta = affine(
+            **{name: float(value) for name, value in setting.items()}, size=picture.shape[1:]
+        )
         ours = (warp(picture[None], theta)[0] * 255).flatten(1).T
         pixels = explorer.locator("canvas.warped").evaluate(
             "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
