@@ -24,7 +24,7 @@ SLIDERS = [  # name, low, high, start, step: the arguments of warp.affine
 ]
 
 
-def _fill(template, **values):
+def fill(template: str, **values: Any) -> str:
     """Put values into a template; the id follows from the content: equal players, equal text."""
     page = (TEMPLATES / template).read_text()
     for name, value in values.items():
@@ -43,7 +43,7 @@ def player_html(pictures: Sheets, still: Image.Image) -> str:
 
     uris = [uri(picture) for picture in pictures]
     values = dict(WIDTH=pictures[0].width, START=len(pictures) - 1, STRIP=uri(still))
-    return _fill("player.html", **values, FRAMES=json.dumps(uris))
+    return fill("player.html", **values, FRAMES=json.dumps(uris))
 
 
 def player_widget(pictures: Sheets) -> Any:
@@ -113,7 +113,7 @@ def explore_html(image: Tensor) -> str:
     still = show.data_uri(
         show.encode(explorer_still(image, affine(25.0, 0.7, size=_size(image)))), "png"
     )
-    return _fill("explorer.html", PIXELS=pixels, SLIDERS=json.dumps(SLIDERS), STILL=still)
+    return fill("explorer.html", PIXELS=pixels, SLIDERS=json.dumps(SLIDERS), STILL=still)
 
 
 def microscope_html(image: Tensor) -> str:
@@ -124,7 +124,7 @@ def microscope_html(image: Tensor) -> str:
     """
     still = explorer_still(image[None].float() / image.max(), affine(shift_x=0.25))
     uri = show.data_uri(show.encode(still), "png")
-    return _fill("microscope.html", PIXELS=json.dumps(image.int().tolist()), STILL=uri)
+    return fill("microscope.html", PIXELS=json.dumps(image.int().tolist()), STILL=uri)
 
 
 def explore_widget(image: Tensor) -> Any:

@@ -1,5 +1,6 @@
 """Each folded solution passes its checker; stubs and plausible wrong answers do not."""
 
+import importlib
 import math
 import re
 from pathlib import Path
@@ -383,3 +384,25 @@ def test_a_tally_counts_what_was_asked_and_what_is_right(capsys, monkeypatch):
     assert results == {"check_a": True, "check_b": False, "check_c": None}
     assert exercises.tally() == 1
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 right"
+
+
+QUIZZES = {"ch00": ("direction", "twice"), "ch01": ("poses", "kink", "interval"),
+           "ch02": ("frame", "cause"), "ch03": ("adam", "plain")}  # fmt: skip
+
+
+@pytest.mark.parametrize("chapter, name", [(c, n) for c, names in QUIZZES.items() for n in names])
+def test_a_question_has_four_answers_one_of_them_right_and_a_reason_for_each(chapter, name, capsys):
+    answer = importlib.import_module(f"stn_utils.exercises.{chapter}").answer
+    said = {}
+    for letter in "abcd":
+        answer(name, f" {letter.upper()} ")
+        said[letter] = capsys.readouterr().out.strip()
+    right = [letter for letter, text in said.items() if text.startswith(f"{name}: right. ")]
+    wrong = [letter for letter, text in said.items() if text.startswith(f"{name}: not yet. ")]
+    assert len(right) == 1 and len(wrong) == 3 and len(set(said.values())) == 4
+    answer(name, "?")
+    assert capsys.readouterr().out == f"{name}: not attempted yet\n"
+    answer(name, "e")
+    assert "expected one of a, b, c, d, got 'e'" in capsys.readouterr().out
+    chapters = list((Path(__file__).parents[1] / "notebooks").glob(f"{chapter[2:]}_*.ipynb"))
+    assert f'{chapter}.answer(\\"{name}\\", \\"?\\")' in chapters[0].read_text()

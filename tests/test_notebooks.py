@@ -262,3 +262,39 @@ def test_a_handout_has_hints_and_no_solution_and_its_tally_is_taken(tmp_path, ca
     capsys.readouterr()
     tools.tally([copies[0]])
     assert capsys.readouterr().out.strip().endswith("00_start_here.ipynb: 1 of 3 right")
+
+
+TAUGHT = [path for path in CHAPTERS if path.stem[:2] in ("00", "01", "02", "03")]
+
+
+def prose_of(path):
+    """The paragraphs of a chapter, its folds, tables, exercises, formulas and links left out."""
+    paragraphs = []
+    for cell in read(path).cells:
+        if cell.cell_type != "markdown":
+            continue
+        if cell.source.startswith("## Exercises"):
+            break
+        text = re.sub(r"<details>.*?</details>|<!--.*?-->", "", cell.source, flags=re.S)
+        text = re.sub(r"\]\([^)]*\)|\$[^$]*\$|`[^`]*`", "", text)
+        blocks = re.split(r"\n\s*\n|\n(?=\d+\. |- )", text)
+        paragraphs += [block for block in blocks if block.strip() and not block.startswith("|")]
+    return paragraphs
+
+
+@pytest.mark.parametrize("path", TAUGHT, ids=lambda p: p.stem)
+def test_a_taught_chapter_is_short_and_its_paragraphs_carry_few_numbers(path):
+    paragraphs = prose_of(path)
+    assert sum(len(block.split()) for block in paragraphs) <= 3200
+    names = r"^\d+\. |(?:SGD|Adam|momentum|[Cc]hapter|chapter's|seed) [\d.]+|\d+x\d+|\w-\d+"
+    number = r"[-+]?\d+(?:[.,]\d+)*(?: ± [\d.]+)?(?:/\d+| of \d+)?"  # with its interval it is one
+    for block in paragraphs:
+        assert len(re.findall(number, re.sub(names, "", block))) <= 6, block
+
+
+def test_the_drawings_are_those_that_their_tool_makes(tmp_path, monkeypatch):
+    drawings = tool("drawings")
+    for name in ("layer", *(f"layer-{part}" for part in drawings.PARTS)):
+        lit = tuple(name.split("-")[1:])
+        assert (drawings.IMAGES / f"{name}.svg").read_text() == drawings.layer(lit)
+    assert (drawings.IMAGES / "theta.svg").read_text() == drawings.six_numbers()

@@ -35,10 +35,10 @@ def rewrite_notebook(notebook, address, path):
     )
     first = notebook.cells[0]
     first.source = re.sub(rf"^{MARK}.*$", badge(address, path), first.source, flags=re.M)
-    first.source = re.sub(
-        r"\]\((?:\.\.|https://raw\.[^)]*?/main)/assets/", f"]({raw}/assets/", first.source
-    )
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            pattern = r"\]\((?:\.\.|https://raw\.[^)]*?/main)/assets/"
+            cell.source = re.sub(pattern, f"]({raw}/assets/", cell.source)
         if cell.cell_type == "code" and "COURSE = " in cell.source:
             cell.source = re.sub(
                 r'^COURSE = ".*?"', f'COURSE = "{address}"', cell.source, flags=re.M

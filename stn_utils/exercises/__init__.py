@@ -40,6 +40,26 @@ def tally():
     return sum(asked.values())
 
 
+def quiz(questions):
+    """A function answer(name, letter) that says whether it is right, and why.
+
+    questions: {name: (right letter, {letter: why it is right or wrong})}.
+    """
+
+    def answer(name, letter="?"):
+        right, reasons = questions[name]
+        letter = str(letter).strip().lower()
+        if letter == "?":
+            print(f"{name}: not attempted yet")
+        elif letter not in reasons:
+            print(f"{name}: expected one of {', '.join(reasons)}, got {letter!r}")
+        else:
+            RESULTS[f"answer_{name}"] = letter == right
+            print(f"{name}: {'right' if letter == right else 'not yet'}. {reasons[letter]}")
+
+    return answer
+
+
 def hunter(faults):
     """A function that prints an answer's faults; each of `faults` returns a sentence, or None."""
 

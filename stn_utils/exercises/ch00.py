@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..warp import affine, warp
-from . import checker, expect_shape
+from . import checker, expect_shape, quiz
 
 
 def _see(x, theta, size):
@@ -76,3 +76,19 @@ def check_puzzle(solve):
         f"A point of the picture is still {14 * error:.0f} of 28 pixels away from its place; "
         "below 3 will do."
     )
+
+
+answer = quiz({
+    "direction": ("c", {
+        "a": "theta does not move pixels; it says where each output pixel reads.",
+        "b": "That is the inverse. To find it, call warp.invert(theta).",
+        "c": "For every output pixel, theta names the place of the input to read.",
+        "d": "It has no unit of pixels: places run from -1 to 1.",
+    }),
+    "twice": ("b", {
+        "a": "Numbers above 1 make the window larger, so it shows more, and everything smaller.",
+        "b": "It shows the picture at half its size, and round it what lies outside.",
+        "c": "Nothing moves: the last column is 0.",
+        "d": "A mirror would need a negative number.",
+    }),
+})  # fmt: skip

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import checker, expect_shape
+from . import checker, expect_shape, quiz
 
 
 @checker
@@ -90,3 +90,25 @@ def check_shift_only(make):
     assert features[1].weight.grad is not None, (
         "No gradient reaches `features`: build theta from its output."
     )
+
+
+answer = quiz({
+    "poses": ("d", {
+        "a": "Its parts can move a window, but nothing has taught them to.",
+        "b": "It had both, and was lost all the same: look at the curves.",
+        "c": "The classifier is the same in both networks.",
+        "d": "It makes poses cheaper to learn, once they are in the training data.",
+    }),
+    "kink": ("a", {
+        "a": "Between two centres the value is a straight line; at the next it bends.",
+        "b": "However smooth the picture, between pixels it reads along straight lines.",
+        "c": "At the edge it is a kink too, but not only there.",
+        "d": "The window's size changes how fast it runs along the line, not where the line bends.",
+    }),
+    "interval": ("c", {
+        "a": "An interval that holds zero does not say that there is no difference.",
+        "b": "It is about the mean of all possible runs, not about the next run.",
+        "c": "With these seeds a difference of 0 is as possible as one of 1 point.",
+        "d": "Only if the interval lay above zero.",
+    }),
+})  # fmt: skip

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from . import checker, expect_shape
+from . import checker, expect_shape, quiz
 
 
 @checker
@@ -71,3 +71,19 @@ def check_pull(pull):
     assert (gradient[:, :, 2] > 0).all(), (
         "The gradient should point away from the identity, so that a step leads back."
     )
+
+
+answer = quiz({
+    "frame": ("b", {
+        "a": "A raw background is 0, and so are the zeros outside: there is nothing to see.",
+        "b": "The background became -0.42, and the zeros outside stand out from it.",
+        "c": "Padding with the background is what takes the frame away.",
+        "d": "The padding mode `border` repeats the outermost pixel: no frame.",
+    }),
+    "cause": ("d", {
+        "a": "Then padding with the background would have saved the runs. It did not.",
+        "b": "Raw pictures collapse too, one run in five.",
+        "c": "That was the same in all rows.",
+        "d": "Dividing makes the gradient of theta about 3.25 times as large; undoing it helps.",
+    }),
+})  # fmt: skip

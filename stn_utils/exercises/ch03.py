@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from . import checker, expect_shape
+from . import checker, expect_shape, quiz
 
 
 @checker
@@ -75,3 +75,19 @@ def check_clip(clip):
     assert torch.allclose(clip(given, 1e3)[0], given[0]), (
         "Gradients within the limit should stay as they are."
     )
+
+
+answer = quiz({
+    "adam": ("c", {
+        "a": "Adam's step hardly depends on the gradient's size.",
+        "b": "That is SGD: its step is as large as the gradient.",
+        "c": "Each weight moves by about its rate, whatever the size of the gradient.",
+        "d": "It has a momentum of its own, and still takes small steps.",
+    }),
+    "plain": ("a", {
+        "a": "Where a window sees padding alone, the sampler's gradient is exactly zero.",
+        "b": "The loss is high there, but flat.",
+        "c": "The rate is what it was.",
+        "d": "Activations can be large or small there; without a gradient they are of no use.",
+    }),
+})  # fmt: skip

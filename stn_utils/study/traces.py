@@ -1,0 +1,55 @@
+"""A stored trace: a Run's epochs and looks without its weights, the same for every reader."""
+
+import base64
+import json
+from pathlib import Path
+
+import torch
+
+from ..experiment import Experiment
+from ..models import build
+from ..run import Run
+from ..spec import Folder, ImageSpec
+
+TRACES = Path(__file__).parents[2] / "assets" / "traces"
+
+
+def save_trace(run: Run, name: str, count: int = 5, folder: Folder = TRACES) -> Path:
+    """Write what `count` probe images saw in every epoch, and the history; returns the file."""
+    path = Path(folder) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parameters, images = run.probe["parameters"], run.probe["images"]
+    shown = torch.arange(0, len(images), max(1, len(images) // count))[:count]
+    content = {
+        "experiment": run.experiment.model_dump(by_alias=True),
+        "title": run.title,
+        "spec": run.spec._asdict(),
+        "names": run.names,
+        "history": {k: [round(v, 5) for v in values] for k, values in run.history.items()},
+        "labels": run.probe["labels"][shown].tolist(),
+        "images": base64.b64encode(images[shown].numpy().tobytes()).decode(),
+        "parameters": [] if parameters is None else parameters[:, shown].tolist(),
+        "test_top1": run.tested()["top1"],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def load_trace(name: str, folder: Folder = TRACES) -> Run:
+    """The Run of a stored trace: history and probe, for `show` and `play`; it has no weights."""
+    content = json.loads((Path(folder) / f"{name}.json").read_text())
+    spec = ImageSpec(**content["spec"])
+    experiment = Experiment(**content["experiment"])
+    pixels = torch.frombuffer(bytearray(base64.b64decode(content["images"])), dtype=torch.uint8)
+    images, model = pixels.view(-1, spec.channels, *spec.size), build(experiment, spec)
+    probe = {"images": images, "labels": torch.tensor(content["labels"]), "parameters": None}
+    run = Run(experiment, content["title"], spec, {}, content["history"], names=content["names"])
+    run.probe = probe
+    if content["parameters"]:
+        parameters, x = torch.tensor(content["parameters"]), images.float() / 255
+        probe["parameters"] = parameters
+        with torch.no_grad():
+            looks = [model.transformer.look(x, epoch) for epoch in parameters]
+            warped = [model.warped(x, look).clamp(0, 1) * 255 for look in looks]
+        probe["warped"] = torch.stack(warped).round().to(torch.uint8)
+    return run

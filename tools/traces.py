@@ -1,0 +1,72 @@
+"""Make the stored traces that chapters draw, so that every reader sees the same run.
+
+    python tools/traces.py [NAME ...]
+
+A trace shows what can happen, not how often: that is what the studies are for.
+"""
+
+import json
+import sys
+
+import torch
+
+from stn_utils import Experiment, fit, load
+from stn_utils.exercises import steps
+from stn_utils.study import save_trace
+from stn_utils.study.traces import TRACES as FOLDER
+
+# Chapter 02's recipe with one learning rate for all, and with a tenth for the localization net.
+ONE_RATE = Experiment(
+    world="cluttered40",
+    optimizer="sgd",
+    lr=0.1,
+    padding="zeros",
+    mean=0.1307,
+    std=0.3081,
+    n_train=10_000,
+    epochs=6,
+    seed=1,
+)
+TRACES = {
+    "one-rate": ONE_RATE,
+    "a-tenth": ONE_RATE.replace(loc_lr_ratio=0.1),
+    "background": ONE_RATE.replace(padding="background"),
+    "no-transformer": ONE_RATE.replace(model="convnet"),
+}
+
+# Chapter 03: what moves theta, step by step, in three recipes and one seed; and 20 seeds of one.
+SHOWN, SEEDS, STEPS = 1, range(20), 450
+RECIPES = {
+    "SGD 0.1": {},
+    "SGD 0.1, ratio 0.1": dict(loc_lr_ratio=0.1),
+    "Adam 0.001": dict(optimizer="adam", lr=0.001),
+}
+
+
+def draw_steps():
+    """assets/traces/steps.json: the rows of one seed, and the two acts of the throw in 20."""
+    world = load("mnist", "cluttered40")
+    watched, _ = world.val.batch(slice(0, 200))
+    shown = {}
+    for name, changes in RECIPES.items():
+        rows = steps.trace(ONE_RATE.replace(seed=SHOWN, **changes), world, watched, STEPS)
+        shown[name] = {key: [float(f"{v:.4g}") for v in values] for key, values in rows.items()}
+    found = []
+    for seed in SEEDS:
+        rows = steps.trace(ONE_RATE.replace(seed=seed), world, watched, STEPS)
+        acts = {k: v if k == "thrown" else float(f"{v:.3g}") for k, v in steps.acts(rows).items()}
+        found.append({"seed": seed, **acts})
+        print(found[-1], flush=True)
+    path = FOLDER / "steps.json"
+    path.write_text(json.dumps({"shown": shown, "seeds": found}))
+    print(path.name, path.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # the same bits on machines with more or fewer cores
+    for name in sys.argv[1:] or [*TRACES, "steps"]:
+        if name == "steps":
+            draw_steps()
+            continue
+        path = save_trace(fit(TRACES[name], "cpu"), name)
+        print(path.name, path.stat().st_size, "bytes")
