@@ -9,24 +9,15 @@ import json
 import sys
 
 import torch
+from pictures import COLLAPSE
 
-from stn_utils import Experiment, fit, load
+from stn_utils import fit, load
 from stn_utils.exercises import steps
 from stn_utils.study import save_trace
 from stn_utils.study.traces import TRACES as FOLDER
 
 # Chapter 02's recipe with one learning rate for all, and with a tenth for the localization net.
-ONE_RATE = Experiment(
-    world="cluttered40",
-    optimizer="sgd",
-    lr=0.1,
-    padding="zeros",
-    mean=0.1307,
-    std=0.3081,
-    n_train=10_000,
-    epochs=6,
-    seed=1,
-)
+ONE_RATE = COLLAPSE.replace(n_train=10_000, epochs=6, seed=1)
 TRACES = {
     "one-rate": ONE_RATE,
     "a-tenth": ONE_RATE.replace(loc_lr_ratio=0.1),
