@@ -32,17 +32,21 @@ def fill(template: str, **values: Any) -> str:
     return page.replace("__ID__", "stn-" + hashlib.md5(page.encode()).hexdigest()[:12])
 
 
-def player_html(pictures: Sheets, still: Image.Image) -> str:
+def player_html(pictures: Sheets, still: Image.Image, unit: str = "epoch", first: int = 0) -> str:
     """A self-contained player: a picture an epoch, with slider, play button and arrow keys.
 
-    It needs no kernel and no network. still is what a reader sees where scripts do not run.
+    It needs no kernel and no network. still is what a reader sees where scripts do not run. unit,
+    first: what a picture stands for, and the number of the first.
     """
 
     def uri(picture):
         return show.data_uri(show.encode(picture, "webp", quality=75, method=6), "webp")
 
     uris = [uri(picture) for picture in pictures]
-    values = dict(WIDTH=pictures[0].width, START=len(pictures) - 1, STRIP=uri(still))
+    values: dict[str, Any] = dict(
+        WIDTH=pictures[0].width, START=len(pictures) - 1, STRIP=uri(still)
+    )
+    values |= dict(UNIT=unit, FIRST=first)
     return fill("player.html", **values, FRAMES=json.dumps(uris))
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -46,7 +47,9 @@ def traced(count=30, **fields):
 
 def test_small_steps_of_sgd_are_foretold_by_the_last_layer_alone(one_thread):
     rows = traced(lr=1e-4)
-    assert list(rows) == list(steps.NAMES) and all(len(values) == 30 for values in rows.values())
+    assert list(rows) == [*steps.NAMES, "theta"]
+    assert all(len(values) == 30 for values in rows.values())
+    assert torch.tensor(rows["theta"]).shape == (30, steps.FILMED, 6)
     assert rows["moved"][1:] == pytest.approx(rows["foretold"][1:], rel=0.05)
     assert min(rows["g"]) > 0 and min(rows["h2"]) > 0
 
@@ -93,3 +96,16 @@ def test_samples_of_runs_have_the_intervals_that_scipy_has():
     quantiles = json.loads(re.search(r"T = (\[.*?\]), wide", page)[1])
     assert quantiles == pytest.approx([stats.t.ppf(0.975, n) for n in range(1, 20)], abs=1e-3)
     assert json.loads(re.search(r"values = (\[.*?\]), T", page)[1]) == values
+
+
+def test_a_film_has_a_picture_a_step_and_shows_the_windows_that_are_on_them():
+    found = {"first": 7, "theta": [[[1.0, 0, 0, 0, 1, 0]] * 3, [[1.0, 0, 9, 0, 1, 0]] * 3],
+             "g": [1.0, 2.0], "h2": [0.1, 90.0], "moved": [0.02, 5.0]}  # fmt: skip
+    here, gone = steps.film(found, torch.zeros(3, 1, 40, 40))
+    assert here.size == gone.size
+    left = 0.55 * here.width  # the pictures; the bars are on the right
+    orange = [
+        (abs(np.asarray(frame).astype(int) - (232, 89, 12)).sum(axis=2) < 60)[:, : int(left)].sum()
+        for frame in (here, gone)
+    ]
+    assert orange[0] > 100 and orange[1] == 0

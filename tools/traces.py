@@ -34,6 +34,16 @@ RECIPES = {
 }
 
 
+def filmed(rows, windows, watched):
+    """The steps round the throw: pictures, the windows on them, and what drives these."""
+    thrown = next(i for i, share in enumerate(rows["outside"]) if share > 0.9)
+    part = slice(thrown - 23, thrown + 5)
+    numbers = {name: [float(f"{v:.4g}") for v in rows[name][part]] for name in ("g", "h2", "moved")}
+    theta = [[[round(v, 4) for v in one] for one in step] for step in windows[part]]
+    images = (255 * watched[: steps.FILMED]).round().int().tolist()
+    return {"first": part.start + 1, "theta": theta, "images": images, **numbers}
+
+
 def draw_steps():
     """assets/traces/steps.json: the rows of one seed, and the two acts of the throw in 20."""
     world = load("mnist", "cluttered40")
@@ -41,7 +51,10 @@ def draw_steps():
     shown = {}
     for name, changes in RECIPES.items():
         rows = steps.trace(ONE_RATE.replace(seed=SHOWN, **changes), world, watched, STEPS)
+        windows = rows.pop("theta")
         shown[name] = {key: [float(f"{v:.4g}") for v in values] for key, values in rows.items()}
+        if name == "SGD 0.1":
+            film = filmed(rows, windows, watched)
     found = []
     for seed in SEEDS:
         rows = steps.trace(ONE_RATE.replace(seed=seed), world, watched, STEPS)
@@ -49,7 +62,7 @@ def draw_steps():
         found.append({"seed": seed, **acts})
         print(found[-1], flush=True)
     path = FOLDER / "steps.json"
-    path.write_text(json.dumps({"shown": shown, "seeds": found}))
+    path.write_text(json.dumps({"shown": shown, "seeds": found, "film": film}))
     print(path.name, path.stat().st_size, "bytes")
 
 
