@@ -109,3 +109,8 @@ def test_a_film_has_a_picture_a_step_and_shows_the_windows_that_are_on_them():
         for frame in (here, gone)
     ]
     assert orange[0] > 100 and orange[1] == 0
+
+
+def test_an_unknown_trace_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match="unknown trace 'one-rat'. Did you mean 'one-rate'"):
+        load_trace("one-rat")

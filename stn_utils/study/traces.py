@@ -8,6 +8,7 @@ import torch
 
 from ..experiment import Experiment
 from ..models import build
+from ..names import one_of
 from ..run import Run
 from ..spec import Folder, ImageSpec
 
@@ -36,7 +37,11 @@ def save_trace(run: Run, name: str, count: int = 5, folder: Folder = TRACES) -> 
 
 
 def load_trace(name: str, folder: Folder = TRACES) -> Run:
-    """The Run of a stored trace: history and probe, for `show` and `play`; it has no weights."""
+    """The Run of a stored trace: history and probe, for `show` and `play`; it has no weights.
+
+    Raises ValueError, naming the nearest, for an unknown name.
+    """
+    one_of("trace", name, [path.stem for path in Path(folder).glob("*.json")])
     content = json.loads((Path(folder) / f"{name}.json").read_text())
     spec = ImageSpec(**content["spec"])
     experiment = Experiment(**content["experiment"])
