@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from stn_utils.data import pictures
 from stn_utils.data.glyphs import FONTS, draw
 from stn_utils.data.pictures import as_tensor, centred, find_ink, read
 
@@ -204,7 +203,3 @@ def test_ink_is_centred_by_its_mass_and_as_large_as_asked(number, side, size):
     for axis, whole in enumerate(size):
         middle = (mass.sum(dim=1 - axis) * torch.arange(whole)).sum() / mass.sum()
         assert abs(middle - (whole - 1) / 2) <= 0.51
-
-
-def test_what_is_read_is_bounded_in_memory():
-    assert pictures.LARGEST * 4 < 500_000_000
