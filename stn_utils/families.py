@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .spec import Size
-from .warp import affine, on_shape
+from .warp import affine, on_shape, pixel_centres
 
 
 class Family(NamedTuple):
@@ -39,15 +38,6 @@ class Family(NamedTuple):
             theta = self.to_theta(parameters)
             return on_shape(theta, size_in) if self.turns else theta
         return self.points(parameters, pixel_centres(size, parameters)).unflatten(1, size)
-
-
-def pixel_centres(size: Size, like: Tensor) -> Tensor:
-    """The centres (h * w, 2) of an image's pixels as (x, y), row by row, in the type of `like`.
-
-    Convention: normalized coordinates, pixel-area: the first centre of n is at 1 / n - 1.
-    """
-    rows, columns = ((2 * torch.arange(n, device=like.device) + 1).to(like) / n - 1 for n in size)
-    return torch.cartesian_prod(rows, columns).flip(1)
 
 
 def _of_theta(identity, to_theta, turns=False):

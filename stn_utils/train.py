@@ -4,6 +4,8 @@ import copy
 import functools
 import sys
 import time
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,11 +21,13 @@ from .experiment import Experiment
 from .models import Net, ReinforcedNet, build, transformers
 from .run import Run, provenance
 from .spec import Device, Folder, ImageSpec
+from .stack import Stack
 
 BATCH = 250  # images a pass without gradients: as many as a CPU's cache holds
 DESCRIBED = 1000  # images whose looks are described after an epoch
 ORACLE_IMAGES = 2000  # of the test set: an oracle tries every move in every step
 PROBES, PROBES_PER_CLASS = 20, 2  # images whose warp is recorded after every epoch, at most
+WARM_UP = 3  # steps before one is captured as a CUDA graph
 FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
 
 
@@ -48,7 +52,8 @@ def make_optimizer(model: nn.Module, experiment: Experiment) -> Optimizer:
     groups = [{"params": rest}, slow | {"lr": experiment.lr * experiment.loc_lr_ratio}]
     if experiment.optimizer == "sgd":
         return torch.optim.SGD(groups, experiment.lr, momentum=experiment.momentum)
-    return torch.optim.Adam(groups, experiment.lr)
+    on_gpu = any(p.is_cuda for p in model.parameters())  # a graph cannot read a count on the CPU
+    return torch.optim.Adam(groups, experiment.lr, capturable=on_gpu)
 
 
 def begin(experiment: Experiment, spec: ImageSpec, device: torch.device) -> tuple[Net, Optimizer]:
@@ -60,29 +65,72 @@ def begin(experiment: Experiment, spec: ImageSpec, device: torch.device) -> tupl
 
 
 def train_epoch(
-    model: Net,
+    model: Net | Stack,
     optimizer: Optimizer,
     split: Split,
     batch_size: int,
     grad_clip: float | None = None,
-) -> float:
+    order: Tensor | None = None,
+    graph: bool = False,
+) -> Any:
     """One pass over the images in random order; returns the mean loss.
 
-    grad_clip: gradients are cut to this norm.
+    grad_clip: gradients are cut to this norm. order (N,): another than a random one; a Stack takes
+    one for each of its nets, (S, N), and returns a list of losses. graph: on a GPU, launch a whole
+    step at once.
     """
     model.train()
-    order = torch.randperm(len(split)).to(split.images.device)
-    total = torch.zeros((), device=order.device)  # read once, at the end: a look inside would wait
-    for index in order.split(batch_size):
+    order = torch.randperm(len(split)) if order is None else order
+    order = order.to(split.images.device)
+    total = torch.zeros(order.shape[:-1], device=order.device)
+
+    def step(index):  # nothing here waits for the device: the loss is read once, at the end
         x, y = split.batch(index)
         loss = model.loss(x, y)
         optimizer.zero_grad()
-        loss.backward()
+        loss.sum().backward()
         if grad_clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+            model.clip_gradients(grad_clip)
         optimizer.step()
-        total += loss.detach() * len(index)
-    return total.item() / len(split)
+        total.add_(loss.detach() * index.shape[-1])
+
+    batches = list(order.split(batch_size, dim=-1))
+    if graph and order.is_cuda:
+        batches = _replay(step, batches)
+    for index in batches:
+        step(index)
+    means = total.cpu().double() / len(split)
+    return means.tolist()
+
+
+def _replay(step, batches):
+    """Take the steps as a CUDA graph, launched at once; returns the batches that are left.
+
+    A step of a small net is some hundred launches, for which the GPU waits. The first batches are
+    trained on as usual, on a stream of their own: what is set up at first use must not be captured.
+    Source: PyTorch's notes on CUDA graphs.
+    """
+    alike = [index for index in batches if index.shape == batches[0].shape]
+    if len(alike) <= WARM_UP:
+        return batches
+    here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+    aside.wait_stream(here)
+    with torch.cuda.stream(aside):
+        for index in alike[:WARM_UP]:
+            step(index)
+    here.wait_stream(aside)
+    graph, index = torch.cuda.CUDAGraph(), alike[0].clone()
+    try:
+        with torch.cuda.graph(graph):
+            step(index)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        warnings.warn(f"trained without a CUDA graph, which is slower: {reason}", stacklevel=3)
+        return batches[WARM_UP:]
+    for following in alike[WARM_UP:]:
+        index.copy_(following)
+        graph.replay()
+    return batches[len(alike) :]
 
 
 def _batches(split):
@@ -163,7 +211,8 @@ def _go_on(experiment, folder, world):
 def _state(model, optimizer):
     """Network and optimizer as they are now: the live ones go on changing in the next epoch."""
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-    return {"weights": weights, "optimizer": copy.deepcopy(optimizer.state_dict())}
+    state = copy.deepcopy(optimizer.state_dict()) if optimizer else {}
+    return {"weights": weights, "optimizer": state}
 
 
 def _epoch_line(run):
@@ -251,21 +300,52 @@ def fit(
     quiet: bool = False,
     tensorboard: Folder | None = None,
     world: World | None = None,
+    graph: bool = False,
 ) -> Run:
     """Train what the Experiment says; returns a Run.
 
     device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every
     epoch, and go on from a Run of the same Experiment that is there already. tensorboard: a folder
     for its event files. quiet: no line an epoch, and in a terminal no progress bar. world: the
-    pictures; default: those that the Experiment names. A collapse is said once, and
-    stands in `Run.collapse_epoch`. Interrupting returns the Run so far. On one CPU, build and
-    thread count the same Experiment gives the same bits, resumed or not: every epoch draws its
-    random numbers from (seed, epoch). With a World of your own pictures (`data.from_folder`) the
-    Run's Experiment says `own` for dataset and world. Raises ValueError if the folder holds another
-    Experiment's Run, for an absent device, for too large an n_train, and for a World that is not
-    the Experiment's.
+    pictures; default: those that the Experiment names. graph: on a GPU, launch a whole step at
+    once. A collapse is said once, and stands in `Run.collapse_epoch`. Interrupting returns the Run
+    so far. On one CPU, build and thread count the same Experiment gives the same bits, resumed or
+    not: every epoch draws its random numbers from (seed, epoch). With a World of your own pictures
+    (`data.from_folder`) the Run's Experiment says `own` for dataset and world. Raises ValueError if
+    the folder holds another Experiment's Run, for an absent device, for too large an n_train, and
+    for a World that is not the Experiment's.
     """
     device = pick_device(device)
+    run, world = _set_out(experiment, world, device)
+    if resuming := folder is not None and Run.lies_in(folder):
+        run = _go_on(run.experiment, folder, world)
+    _note_provenance(run, provenance(device, f"{world.dataset}, {world.source}"))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(experiment.seed)
+        model, optimizer = begin(experiment, run.spec, device)
+        if resuming:
+            model.load_state_dict(run.weights)
+            state = copy.deepcopy(run.optimizer)  # it would train on in the Run's own tensors
+            for group, here in zip(state["param_groups"], optimizer.param_groups):
+                group |= {name: here[name] for name in ("capturable",) if name in here}
+            optimizer.load_state_dict(state)
+        else:
+            _watch(model, run.probe, device)
+            vars(run).update(_state(model, optimizer))
+        with _Session(run, folder, quiet, tensorboard) as session:
+            if not resuming:
+                session.save()
+            while not run.finished:
+                _train_one_epoch(run, model, optimizer, world, graph)
+                session.epoch_ended()
+            if run.test is None:
+                evaluate(run, device, world)
+                session.save()
+    return run
+
+
+def _set_out(experiment, world, device):
+    """A Run before its first epoch, and the World that it is trained on, on the device."""
     if world is None:
         world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
     else:
@@ -276,29 +356,57 @@ def fit(
     world.train.head(experiment.n_train)  # refused before anything is made
     run = Run(experiment, world.title, world.spec, {}, names=world.names)
     run.probe = _choose_probes(world)
-    if resuming := folder is not None and Run.lies_in(folder):
-        run = _go_on(experiment, folder, world)
-    _note_provenance(run, provenance(device, f"{world.dataset}, {world.source}"))
+    return run, world
+
+
+def fit_stacked(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    device: Device = None,
+    world: World | None = None,
+) -> list[Run]:
+    """Train one Experiment with several seeds at once; returns a Run for each.
+
+    A seed starts from the weights that it has in `fit`, and takes the batches in that order;
+    dropout draws other numbers. For a GPU, which one small net leaves idle; on a CPU it is slower.
+    Raises ValueError without a seed, where each seed has pictures of its own (`augment`), and for
+    nets with a cell, which cannot be stacked.
+    """
+    if not seeds:
+        raise ValueError("seeds: expected at least one.")
+    if experiment.augment or experiment.model in ("sequential", "reinforced"):
+        asked = "augment" if experiment.augment else experiment.model
+        raise ValueError(f"stack: {asked} cannot be stacked. Train its seeds one by one.")
+    device, nets = pick_device(device), []
+    runs = [_set_out(experiment.replace(seed=seed), world, device) for seed in seeds]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(experiment.seed)
-        model, optimizer = begin(experiment, run.spec, device)
-        if resuming:
-            model.load_state_dict(run.weights)
-            state = copy.deepcopy(run.optimizer)  # it would train on in the Run's own tensors
-            optimizer.load_state_dict(state)
-        else:
-            _watch(model, run.probe, device)
-            vars(run).update(_state(model, optimizer))
-        with _Session(run, folder, quiet, tensorboard) as session:
-            if not resuming:
-                session.save()
-            while not run.finished:
-                _train_one_epoch(run, model, optimizer, world)
-                session.epoch_ended()
-            if run.test is None:
-                evaluate(run, device, world)
-                session.save()
-    return run
+        for run, world in runs:
+            here = provenance(device, f"{world.dataset}, {world.source}")
+            run.provenance = {**here, "stacked": len(seeds)}
+            torch.manual_seed(run.experiment.seed)
+            nets.append(build(run.experiment, run.spec).to(device))
+            _watch(nets[-1], run.probe, device)
+        stack = Stack(nets)
+        optimizer = make_optimizer(stack, experiment)
+        for epoch in range(1, experiment.epochs + 1):
+            _train_stack_one_epoch(stack, optimizer, runs, nets, epoch)
+    for run, world in runs:
+        evaluate(run, device, world)
+    return [run for run, _ in runs]
+
+
+def _train_stack_one_epoch(stack, optimizer, runs, nets, epoch):
+    """One more epoch of all; a Run that is given up gets no more entries."""
+    (first, world), orders = runs[0], []
+    split = world.train.head(first.experiment.n_train)
+    for run, _ in runs:
+        torch.manual_seed(_seed_of(run.experiment, epoch))
+        orders.append(torch.randperm(len(split)))
+    found = _timed(stack, optimizer, split, first.experiment, torch.stack(orders), graph=True)
+    for i, ((run, _), net) in enumerate(zip(runs, nets)):
+        if not run.finished:
+            net.load_state_dict(stack.state_of(i))
+            _note_epoch(run, net, None, world, found[0][i], found[1] / len(runs))
 
 
 def _note_provenance(run, here):
@@ -308,20 +416,37 @@ def _note_provenance(run, here):
         run.provenance = {**here, "began": run.provenance}
 
 
-def _train_one_epoch(run, model, optimizer, world):
-    """One more epoch.
+def _seed_of(experiment, epoch):
+    """Of the random numbers of an epoch."""
+    return experiment.seed * 100_003 + epoch
 
-    All of it is computed first, and goes into the Run at once: an interrupt leaves no half of it.
-    """
-    one, epoch = run.experiment, run.epochs + 1
-    seed = one.seed * 100_003 + epoch
+
+def _timed(model, optimizer, split, experiment, order=None, graph=False):
+    """The loss of an epoch of training, and its seconds."""
+    began, recipe = time.perf_counter(), (experiment.batch_size, experiment.grad_clip)
+    loss = train_epoch(model, optimizer, split, *recipe, order, graph)
+    return loss, time.perf_counter() - began
+
+
+def _train_one_epoch(run, model, optimizer, world, graph):
+    """One more epoch."""
+    one = run.experiment
+    seed = _seed_of(one, run.epochs + 1)
     split = world.train.head(one.n_train)
     if one.augment:
         split = world.augmented(FRESH_SEED + seed, one.n_train)
     torch.manual_seed(seed)
-    began = time.perf_counter()
-    loss = train_epoch(model, optimizer, split, one.batch_size, one.grad_clip)
-    entry = {"epoch": epoch, "train_loss": loss, "seconds": time.perf_counter() - began}
+    found = _timed(model, optimizer, split, one, graph=graph)
+    _note_epoch(run, model, optimizer, world, *found)
+
+
+def _note_epoch(run, model, optimizer, world, loss, seconds):
+    """What an epoch has made of the network.
+
+    All of it is computed first, and goes into the Run at once: an interrupt leaves no half of it.
+    """
+    epoch = run.epochs + 1
+    entry = {"epoch": epoch, "train_loss": loss, "seconds": seconds}
     name, followed = ("test", world.test) if world.val is None else ("val", world.val)
     logits, looks = follow(model, followed)
     entry[f"{name}_loss"] = F.cross_entropy(logits, followed.labels).item()

@@ -93,6 +93,19 @@ def _no_autocast(like):
     return torch.autocast(kind, enabled=False) if active else contextlib.nullcontext()
 
 
+def pixel_centres(size: Size, like: Tensor) -> Tensor:
+    """The centres (h * w, 2) of an image's pixels as (x, y), row by row, in the type of `like`.
+
+    Convention: normalized coordinates, pixel-area: the first centre of n is at 1 / n - 1.
+    """
+
+    def line(count):
+        ends = torch.linspace(-1, 1, count, dtype=like.dtype, device=like.device)
+        return ends * (count - 1) / count
+
+    return torch.cartesian_prod(line(size[0]), line(size[1])).flip(1)
+
+
 def make_grid(theta: Tensor, size: Size) -> Tensor:
     """The grid (B, H, W, 2) of theta (B, 2, 3): where each output pixel reads the input, as (x, y).
 
@@ -102,7 +115,8 @@ def make_grid(theta: Tensor, size: Size) -> Tensor:
     if not theta.shape[0]:
         return theta.new_zeros(0, *size, 2)
     with _no_autocast(theta):
-        return F.affine_grid(theta, [theta.shape[0], 1, *size], align_corners=False)
+        places = F.pad(pixel_centres(size, theta), (0, 1), value=1.0)  # x, y, 1
+        return (places @ theta.transpose(1, 2)).unflatten(1, size)
 
 
 def sample(x: Tensor, grid: Tensor, padding: str = "zeros", background: Number = 0.0) -> Tensor:

@@ -23,7 +23,7 @@ FLOORS = [
     ("experiment",),
     ("metrics",),
     ("run",),
-    ("board",),
+    ("board", "stack"),
     ("train",),
     ("study", "doctor"),
     ("show",),
@@ -92,7 +92,7 @@ def test_the_module_stays_small(capsys):
     total = sum(sum(tokens_of(path).values()) for path in COURSE)
     with capsys.disabled():
         print(f" stn_utils: {total} tokens", end="")
-    assert total <= 43_200
+    assert total <= 45_100
 
 
 def test_lines_are_not_packed():

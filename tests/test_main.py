@@ -157,11 +157,13 @@ def test_study_hands_its_flags_on(monkeypatch):
                 "cpu",
                 "--jobs",
                 "2",
+                "--stack",
+                "8",
             ]
         )
         == 0
     )
-    assert seen == [("vanilla", ["clean-stn"], 2, "cpu", 2, (0, 1))]
+    assert seen == [("vanilla", ["clean-stn"], 2, "cpu", 2, (0, 1), 8)]
 
 
 def test_a_reader_that_has_closed_is_no_error():
@@ -175,7 +177,7 @@ def test_under_torchrun_a_rank_takes_its_share_and_the_first_alone_prints_the_ta
     monkeypatch, capsys
 ):
     seen = []
-    monkeypatch.setattr(studies, "run_missing", lambda *arguments: seen.append(arguments[-1]))
+    monkeypatch.setattr(studies, "run_missing", lambda *arguments: seen.append(arguments[-2]))
     monkeypatch.setenv("WORLD_SIZE", "3")
     for rank in (0, 2):
         monkeypatch.setenv("RANK", str(rank))

@@ -29,6 +29,26 @@ def test_run_missing_makes_every_record_once(tiny, tiny_data, monkeypatch, capsy
     assert tiny.path.read_bytes() == content
 
 
+def test_stacked_seeds_make_the_same_records_once(tiny, tiny_data, capsys):
+    run_missing(tiny, ["cnn"], 1, device="cpu")
+    with FileLock(tiny.unfinished / "stn-1001.lock"):  # another runner is at it
+        run_missing(tiny, device="cpu", stack=4)
+    assert sorted(pairs(tiny)) == sorted(set(PAIRS) - {("stn", 1001)})
+    run_missing(tiny, device="cpu", stack=4)
+    assert sorted(pairs(tiny)) == sorted(PAIRS)
+    stacked = {(r["row"], r["seed"]): r["provenance"].get("stacked") for r in tiny.records()}
+    assert stacked == {("cnn", 1000): None, ("cnn", 1001): 1, ("stn", 1000): 1, ("stn", 1001): 1}
+
+
+def test_stacked_seeds_are_copied_from_a_study_that_has_them(tiny, tiny_data, capsys):
+    run_missing(tiny, device="cpu")
+    (tiny.folder / "other.yaml").write_text((tiny.folder / "tiny.yaml").read_text())
+    other = studies.load("other", tiny.folder)
+    run_missing(other, device="cpu", stack=2)
+    assert sorted(pairs(other)) == sorted(PAIRS)
+    assert capsys.readouterr().out.count("of the study tiny") == 4
+
+
 def test_what_another_process_finished_meanwhile_is_not_run_again(tiny, tiny_data, monkeypatch):
     fitted = []
 

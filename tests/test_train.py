@@ -259,7 +259,7 @@ def test_an_epoch_waits_for_the_device_once_however_many_batches(small, monkeypa
                 patch.setattr(torch.Tensor, name, counted)
             train_epoch(*arguments, batch_size, clip)
         counts.append(calls)
-    assert counts == [["item"], ["item"]]
+    assert counts == [["cpu", "tolist"]] * 2  # of which the first waits
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(small):

@@ -1,15 +1,20 @@
 """Seconds per epoch of `fit`'s loop against the PyTorch tutorial's own loop, and against the floor.
 
-Three ways to train the tutorial's net, batch 64, SGD 0.01, float32, on 60,000 MNIST images, in
+Ways to train the tutorial's net, batch 64, SGD 0.01, float32, on 60,000 MNIST images, in
 alternation, each side in a process of its own:
   tutorial  as in the PyTorch tutorial: DataLoader with 4 workers, PIL images, Normalize in Python
   ours      stn_utils.train.train_epoch: images resident, channels_last on the CPU
   floor     ours without data: the same forward, backward and step on one resident batch, repeated
+and on a GPU also
+  graph     ours with a CUDA graph a step
+  stack     the same with so many seeds as one net: seconds of an epoch, divided by the seeds
 No evaluation and no pictures on any side. Seconds on a shared machine say little; the ratios are
 the result.
 """
 
 import argparse
+import collections
+import functools
 import json
 import subprocess
 import sys
@@ -18,15 +23,19 @@ import warnings
 
 import torch
 import torch.nn.functional as F
+import torch.profiler
+import torch.utils.flop_counter
 
 from stn_utils._torchvision import torchvision
 from stn_utils.data import load
 from stn_utils.experiment import Experiment
 from stn_utils.metrics import interval, top1
 from stn_utils.models import build
+from stn_utils.stack import Stack
 from stn_utils.train import begin, make_optimizer, pick_device, predict, train_epoch
 
 TUTORIAL = Experiment(optimizer="sgd", lr=0.01, padding="zeros", replica=True)
+SEEDS = 16  # of a stack
 
 
 def tutorial_dataset(part):
@@ -74,6 +83,26 @@ def seconds(call, *arguments):
     return time.perf_counter() - began
 
 
+def stack_epoch(stack, optimizer, part, batch_size):
+    orders = torch.stack([torch.randperm(len(part)) for _ in range(SEEDS)])
+    train_epoch(stack, optimizer, part, batch_size, order=orders, graph=True)
+
+
+def prepare_stack(world, device, seed):
+    stack = Stack([prepare(world, device, True, SEEDS * seed + i)[0] for i in range(SEEDS)])
+    return stack, make_optimizer(stack, TUTORIAL)
+
+
+def work_of_a_step(model, optimizer, part, batch_size):
+    """Kernels that one step launches on a GPU, and its floating-point operations."""
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        floor_epoch(model, optimizer, part.head(batch_size), batch_size)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        floor_epoch(model, optimizer, part.head(batch_size), batch_size)
+    kernels = [event for event in profile.events() if event.device_type.name == "CUDA"]
+    return len(kernels), counter.get_total_flops()
+
+
 def prepare(world, device, ours, seed):
     """A fresh net and optimizer. The tutorial's loader normalizes, so its net does not."""
     torch.manual_seed(seed)
@@ -92,7 +121,7 @@ def measure(side, seed, threads):
     world = load("mnist", "clean28", replica=True, device=device)
     warm = prepare(world, device, side == "ours", seed)
     floor_epoch(*warm, world.train.head(640), 64)  # a GPU's first use costs seconds
-    model, optimizer = prepare(world, device, side == "ours", seed)
+    model, optimizer = prepare(world, device, side != "tutorial", seed)
     test = world.test
     if side == "tutorial":
         loader = torch.utils.data.DataLoader(
@@ -100,10 +129,20 @@ def measure(side, seed, threads):
         )
         result = {"seconds": seconds(tutorial_epoch, model, optimizer, loader, device)}
         logits = predict(torch.nn.Sequential(Standardize(), model), test)
+        return {**result, "top1": top1(logits.argmax(dim=1), test.labels)}
+    if side == "stack":
+        stack, optimizer = prepare_stack(world, device, seed)
+        result = {"seconds": seconds(stack_epoch, stack, optimizer, world.train, 64) / SEEDS}
+        model.load_state_dict(stack.state_of(0))
     else:
-        result = {"seconds": seconds(train_epoch, model, optimizer, world.train, 64)}
-        logits = predict(model, test)
-        result["floor"] = seconds(floor_epoch, *prepare(world, device, True, seed), world.train, 64)
+        epoch = functools.partial(train_epoch, graph=side == "graph")
+        result = {"seconds": seconds(epoch, model, optimizer, world.train, 64)}
+    logits = predict(model, test)
+    if side == "ours":
+        floor = prepare(world, device, True, seed)
+        result["floor"] = seconds(floor_epoch, *floor, world.train, 64)
+        if device.type == "cuda":
+            result["work"] = work_of_a_step(*floor, world.train, 64)
     return {**result, "top1": top1(logits.argmax(dim=1), test.labels)}
 
 
@@ -112,6 +151,15 @@ class Standardize(torch.nn.Module):
 
     def forward(self, x):
         return (x - 0.1307) / 0.3081
+
+
+def say_work(kernels, operations, times):
+    """How far from the card's arithmetic limit, by the last round."""
+    steps = -(-60_000 // 64)
+    print(f"a step: {kernels} kernels, {operations / 1e6:.0f} million floating-point operations")
+    for side, value in times.items():
+        rate = operations * steps / value / 1e12
+        print(f"{side}: {60_000 / value:,.0f} images a second, {rate:.2f} TFLOP/s")
 
 
 def in_a_process_of_its_own(side, seed, threads):
@@ -130,30 +178,37 @@ def main():
         "--pairs", type=int, default=5, help="alternating repetitions, each with a seed of its own"
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--side", choices=("tutorial", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--side", choices=("tutorial", "ours", "steps", "stack"), help=argparse.SUPPRESS
+    )
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(measure(arguments.side, arguments.seed, arguments.threads)))
         return
-    print(f"torch {torch.__version__}, {pick_device()}, {arguments.threads} threads")
-    ratios = {"tutorial / ours": [], "ours / floor": [], "top-1, ours minus tutorial, points": []}
+    device = pick_device()
+    sides = ["tutorial", "ours"] + ["graph", "stack"] * (device.type == "cuda")
+    on = torch.cuda.get_device_name() if device.type == "cuda" else device.type
+    print(f"torch {torch.__version__}, {on}, {arguments.threads} threads")
+    ratios = collections.defaultdict(list)
     for seed in range(arguments.pairs):
-        tutorial = in_a_process_of_its_own("tutorial", seed, arguments.threads)
-        ours = in_a_process_of_its_own("ours", seed, arguments.threads)
-        new = (
-            tutorial["seconds"] / ours["seconds"],
-            ours["seconds"] / ours["floor"],
-            100 * (ours["top1"] - tutorial["top1"]),
-        )
-        for values, value in zip(ratios.values(), new):
-            values.append(value)
+        found = {side: in_a_process_of_its_own(side, seed, arguments.threads) for side in sides}
+        times = {side: result["seconds"] for side, result in found.items()}
+        times["floor"] = found["ours"]["floor"]
         print(
-            f"pair {seed + 1}: tutorial {tutorial['seconds']:5.1f} s  ours {ours['seconds']:5.1f} s"
-            f"  floor {ours['floor']:5.1f} s  tutorial/ours {new[0]:.2f}  ours/floor {new[1]:.3f}  "
-            f"top-1 {100 * tutorial['top1']:.1f} and {100 * ours['top1']:.1f} %",
+            f"round {seed + 1}: "
+            + "  ".join(f"{side} {value:.3f} s" for side, value in times.items())
+            + "  top-1 "
+            + " ".join(f"{100 * result['top1']:.1f}" for result in found.values()),
             flush=True,
         )
+        for side in [*sides[1:], "floor"]:
+            ratios[f"tutorial / {side}"].append(times["tutorial"] / times[side])
+        ratios["ours / floor"].append(times["ours"] / times["floor"])
+        apart = found["ours"]["top1"] - found["tutorial"]["top1"]
+        ratios["top-1, ours minus tutorial, points"].append(100 * apart)
+    if work := found["ours"].get("work"):
+        say_work(*work, times)
     for name, values in ratios.items():
         mean, half = interval(values)
         spread = f" ± {half:.2f} (95 %)" if half is not None else ""

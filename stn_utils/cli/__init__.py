@@ -75,7 +75,7 @@ def study(arguments: argparse.Namespace) -> int:
     if not arguments.show:
         shard, device = _rank(), arguments.device or _device()
         wanted = arguments.rows, arguments.seeds, device, arguments.jobs
-        studies.run_missing(chosen, *wanted, shard)
+        studies.run_missing(chosen, *wanted, shard, arguments.stack)
         if shard[0]:
             return 0  # one table is enough
     print(studies.table(chosen))
@@ -114,10 +114,12 @@ def _parser():
     sub = command("study", study, study.__doc__)
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
-    for flag, most, text in (("--seeds", 1000, "the plan's"), ("--jobs", 64, "1, runs at once")):
+    counts = ("--seeds", 1000, "the plan's"), ("--jobs", 64, "1, runs at once")
+    stack = "--stack", 64, "1, seeds of a row trained as one net, for a GPU"
+    for flag, most, text in (*counts, stack):
         number = {"type": int, "choices": range(1, most + 1), "metavar": f"1-{most}"}
         sub.add_argument(flag, help=f"how many; default: {text}", **number)
-    sub.set_defaults(jobs=1)
+    sub.set_defaults(jobs=1, stack=1)
     sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     sub.add_argument("--show", action="store_true", help="only print the table")
     sub = command("data", data, data.__doc__)

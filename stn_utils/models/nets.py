@@ -188,6 +188,10 @@ class Net(nn.Module):
         """Mean cross-entropy of images x against labels y (B,)."""
         return F.cross_entropy(self(x), y)
 
+    def clip_gradients(self, norm: float) -> None:
+        """Cut the gradient to this norm."""
+        nn.utils.clip_grad_norm_(self.parameters(), norm)
+
     def looks(self, x: Tensor) -> list[Tensor]:
         """A theta (B, 2, 3), or a grid, per look; empty for a net that cannot move its window."""
         return self.transformer.looks(self.normalize(x))

@@ -1,5 +1,7 @@
 """Run what a study still lacks. Several runners can share one: no run twice, no line lost."""
 
+import collections
+import contextlib
 import multiprocessing
 import shutil
 import signal
@@ -27,14 +29,16 @@ def run_missing(
     device: Device = None,
     jobs: int = 1,
     shard: tuple[int, int] = (0, 1),
+    stack: int = 1,
 ) -> None:
     """Fit every (row, seed) without a record, and append a record for each.
 
     What another study in its folder has run, seed and all, is copied from there. jobs: how many
     runners, each a process with its share of the cores. shard: (rank, ranks), for machines that
-    work side by side: `cat` puts the records of those without a common disk together. A runner that
-    was killed goes on after its last whole epoch. Raises ValueError if glyphs stand in for the
-    data, RuntimeError if a runner failed, KeyboardInterrupt if interrupted.
+    work side by side: `cat` puts the records of those without a common disk together. stack: how
+    many seeds of a row to train at once, on a GPU, by this process alone. A runner that was killed
+    goes on after its last whole epoch, one that stacks begins again. Raises ValueError if glyphs
+    stand in for the data, RuntimeError if a runner failed, KeyboardInterrupt if interrupted.
     """
     wanted, device = study.missing(rows, seeds, shard), train.pick_device(device)
     if wanted and not shard[0]:
@@ -45,6 +49,9 @@ def run_missing(
         duplicates = _of_other_studies(study) if wanted else {}
         if jobs > 1 and len(wanted) > 1:
             _run_beside(study, wanted, device, duplicates, min(jobs, len(wanted)), bar)
+            return
+        if stack > 1:
+            _run_stacked(study, wanted, device, duplicates, stack, bar)
             return
         for row, seed in wanted:
             if not _run_one(study, row, seed, device, duplicates):
@@ -70,35 +77,89 @@ def _of_other_studies(study) -> Duplicates:
 def _run_one(study, row, seed, device, duplicates):
     """Make one record, unless another runner is at it or has made it; False if interrupted."""
     folder = study.unfinished / f"{row}-{seed}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(f"{folder}.lock", blocking=False):  # the system frees it when its holder dies
+        with _lock(study, row, seed):
             if (row, seed) in study.done():
                 return True
             experiment = study.rows[row].replace(seed=seed)
-            if twin := duplicates.get(experiment):
-                append(study.path, {**twin, "study": study.name, "row": row})
-                source = f"is {twin['row']} of the study {twin['study']}"
-                tqdm.write(f"{study.name}  {row}  seed {seed}  {source}")
+            if _copied(study, row, seed, duplicates):
                 return True
-            world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
-            if world.dataset != experiment.dataset:
-                instead = f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it"
-                raise ValueError(f"{instead}: no record is made.")
+            world = _world_of(row, experiment, device)
             if _is_stale(folder, experiment):
                 shutil.rmtree(folder)
             run = train.fit(experiment, device, folder, quiet=True, world=world)
             if run.test is None:
                 return False
-            append(study.path, to_record(study.name, row, run, world.test.labels))
+            _keep(study, row, run, world)
             shutil.rmtree(folder)
     except Timeout:
         return True
+    return True
+
+
+def _run_stacked(study, wanted, device, duplicates, stack, bar):
+    """Make the records of so many seeds of a row at once."""
+    seeds = collections.defaultdict(list)
+    for row, seed in wanted:
+        if not _copied(study, row, seed, duplicates):
+            seeds[row].append(seed)
+    for row, all_seeds in seeds.items():
+        for start in range(0, len(all_seeds), stack):
+            part = all_seeds[start : start + stack]
+            _run_at_once(study, row, part, device)
+            bar.update(len(part))
+
+
+def _run_at_once(study, row, seeds, device):
+    """Make the records of these seeds, but for those that another runner is at or has made."""
+    with contextlib.ExitStack() as locks:
+        free = []
+        for seed in seeds:
+            with contextlib.suppress(Timeout):
+                locks.enter_context(_lock(study, row, seed))
+                free.append(seed)
+        done = study.done()
+        free = [seed for seed in free if (row, seed) not in done]
+        if not free:
+            return
+        world = _world_of(row, study.rows[row], device)
+        for run in train.fit_stacked(study.rows[row], free, device, world):
+            _keep(study, row, run, world)
+
+
+def _lock(study, row, seed):
+    """Held by the runner that makes a record; the system frees it when its holder dies."""
+    study.unfinished.mkdir(parents=True, exist_ok=True)
+    return FileLock(study.unfinished / f"{row}-{seed}.lock", blocking=False)
+
+
+def _copied(study, row, seed, duplicates):
+    """Whether another study has this run, and its record is a record here, too."""
+    twin = duplicates.get(study.rows[row].replace(seed=seed))
+    if twin is None:
+        return False
+    append(study.path, {**twin, "study": study.name, "row": row})
+    source = f"is {twin['row']} of the study {twin['study']}"
+    tqdm.write(f"{study.name}  {row}  seed {seed}  {source}")
+    return True
+
+
+def _world_of(row, experiment, device):
+    """The World that an Experiment names. Raises ValueError if another stands in for it."""
+    world = data.load(experiment.dataset, experiment.world, experiment.replica, device)
+    if world.dataset != experiment.dataset:
+        instead = f"{row} asks for {experiment.dataset}, {world.dataset} stand in for it"
+        raise ValueError(f"{instead}: no record is made.")
+    return world
+
+
+def _keep(study, row, run, world):
+    """Append a finished Run's record, and say how it ended."""
+    append(study.path, to_record(study.name, row, run, world.test.labels))
     end = f"test top-1 {100 * run.test['top1']:.2f} %"
     if run.collapse_epoch:
         end = f"collapsed in epoch {run.collapse_epoch}"
-    tqdm.write(f"{study.name}  {row}  seed {seed}  {end}")
-    return True
+    tqdm.write(f"{study.name}  {row}  seed {run.experiment.seed}  {end}")
 
 
 def _is_stale(folder, experiment):
