@@ -17,7 +17,7 @@ from .actions import ACTIONS
 from .data import DATASETS, OWN, WORLDS
 from .data.worlds import is_random
 from .families import FAMILIES
-from .models import MODELS, POLICIES, RECURRENCES
+from .models import CONTROLS, MODELS, POLICIES, RECURRENCES
 from .names import one_of
 from .warp import PADDINGS
 
@@ -36,6 +36,8 @@ BELONGS = {
 # What fields were called when the first records were written; on disk they are called so still.
 OLD_NAMES = {"view": "output_size", "clip": "grad_clip", "give_up": "patience", "fresh": "augment"}
 ON_DISK = {new: old for old, new in OLD_NAMES.items()}
+# What the first records say of fields that say nothing about their model.
+OLD_DEFAULTS = {"recurrence": "corrected"}
 
 
 def budget(full: T, fast: T) -> T:
@@ -69,14 +71,15 @@ class Experiment(BaseModel):
     """warps that a stnet can make"""
     steps: Annotated[int, Field(ge=1, le=100)] = 2
     """looks of a sequential, moves of a reinforced transformer"""
-    recurrence: Literal[tuple(RECURRENCES)] = "corrected"
-    """how looks follow each other; s0's way, or with one of its mistakes, or one mended"""
+    recurrence: Literal[tuple(RECURRENCES)] = "composed"
+    """how looks follow each other: composed; with an LSTM cell, corrected; s0's way, or with one of
+    its mistakes, or one mended"""
     resample: bool = False
     """a sequential transformer warps the last warped image, not the original"""
     actions: Literal[tuple(ACTIONS)] = "all"
     """moves of a reinforced transformer"""
     policy: Literal[POLICIES] = "learned"
-    """what chooses the moves; two are controls"""
+    """what chooses the moves; identity and random are controls"""
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.98
     """discount of later rewards"""
     entropy: NotNegative = 0.05
@@ -129,7 +132,12 @@ class Experiment(BaseModel):
     def _names_the_nearest(cls, values):
         for name, value in values.items():
             check_field(name, value)
-        return with_new_names(values)
+        model = values.get("model", cls.model_fields["model"].default)
+        fields = with_new_names(values)
+        for name, value in OLD_DEFAULTS.items():
+            if model not in BELONGS[name] and fields.get(name) == value:
+                del fields[name]
+        return fields
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -138,7 +146,7 @@ class Experiment(BaseModel):
         for name, models in BELONGS.items():
             if self.model not in models and self._is_set(name):
                 self._refuse(name, " or ".join(models), f"not to model={self.model!r}")
-        control = self.model == "reinforced" and self.policy != "learned"
+        control = self.model == "reinforced" and self.policy in CONTROLS
         if self.model == "convnet" or control:
             for name in ("coordconv", "normalize"):
                 value, lacks = getattr(self, name), f"this {self.model} has none"
@@ -146,9 +154,10 @@ class Experiment(BaseModel):
                     raise ValueError(f"{name}={value!r} changes the localization net, and {lacks}.")
         for name in ("gamma", "entropy"):
             if control and self._is_set(name):
-                self._refuse(name, "policy='learned'", f"policy={self.policy!r} learns nothing")
-        if self.resample and self.recurrence != "corrected":
-            self._refuse("resample", "recurrence='corrected'", f"not {self.recurrence!r}")
+                self._refuse(name, "a policy that learns", f"policy={self.policy!r} learns nothing")
+        if self.resample and self.recurrence not in ("composed", "corrected"):
+            owner = "recurrence='composed' or 'corrected'"
+            self._refuse("resample", owner, f"not {self.recurrence!r}")
         convolutions = self.coordconv in ("classifier", "both") or self.width != 1
         if self.classifier == "fcn" and convolutions:
             why = "coordconv and width change those of 'cnn'"

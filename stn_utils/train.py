@@ -18,7 +18,7 @@ from . import data, diagnose, metrics
 from .board import Board
 from .data import OWN, Split, World
 from .experiment import Experiment
-from .models import Net, ReinforcedNet, build, transformers
+from .models import CONTROLS, Net, ReinforcedNet, build, transformers
 from .run import Run, provenance
 from .spec import Device, Folder, ImageSpec
 from .stack import Stack
@@ -479,7 +479,7 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
         "labels": split.labels.to(torch.int16).cpu(),
         "confusion": metrics.confusion(predictions, split.labels, classes).cpu(),
     }
-    if isinstance(model, ReinforcedNet) and model.transformer.kind == "learned":
+    if isinstance(model, ReinforcedNet) and model.transformer.kind not in CONTROLS:
         x, y = split.batch(slice(0, ORACLE_IMAGES))
         test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)
         test["oracle_images"] = len(y)

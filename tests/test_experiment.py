@@ -143,7 +143,7 @@ def test_nothing_is_asked_of_a_localization_net_that_is_not_there(net, wanted):
 
 def test_sampling_again_belongs_to_the_corrected_recurrence():
     with pytest.raises(
-        ValueError, match="resample=True belongs to recurrence='corrected', not 's0'"
+        ValueError, match="resample=True belongs to recurrence='composed' or 'corrected', not 's0'"
     ):
         Experiment(model="sequential", resample=True, recurrence="s0")
 
@@ -278,7 +278,7 @@ def test_json_with_a_misspelt_field_names_the_nearest():
 
 NEW = {  # what came later, and the value that leaves everything as it was
     "mean": None, "std": None, "grad_clip": None, "patience": None, "augment": False,
-    "coordconv": "none", "activation": "relu", "width": 1.0, "family": "affine", "steps": 2, "recurrence": "corrected",
+    "coordconv": "none", "activation": "relu", "width": 1.0, "family": "affine", "steps": 2, "recurrence": "composed",
     "resample": False, "actions": "all", "policy": "learned", "gamma": 0.98, "entropy": 0.05, "classifier": "cnn",
 }  # fmt: skip
 
@@ -289,6 +289,15 @@ def test_what_is_new_changes_nothing_unless_it_is_asked_for():
         name: value for name, value in Experiment(seed=3).model_dump().items() if name not in NEW
     }
     assert Experiment(**old) == Experiment(seed=3)  # a record from before
+
+
+def test_a_record_from_before_composed_looks_is_the_experiment_that_it_was():
+    """All of them say recurrence="corrected"; of a network with several looks it was true."""
+    assert Experiment(model="stnet", recurrence="corrected") == Experiment(model="stnet")
+    assert Experiment(recurrence="corrected", seed=3) == Experiment(seed=3)
+    assert Experiment(model="sequential", recurrence="corrected").recurrence == "corrected"
+    with pytest.raises(ValueError, match="recurrence='s0' belongs to sequential"):
+        Experiment(model="stnet", recurrence="s0")
 
 
 def test_json_from_before_coordconv_was_known_loads_as_the_experiment_that_it_was():
@@ -390,11 +399,11 @@ def test_a_field_is_known_by_the_name_that_records_have(old, new, value):
         (dict(augment=True), "augment=True: in world='clean28' nothing is drawn anew"),
         (
             dict(model="reinforced", policy="random", gamma=0.5),
-            "gamma=0.5 belongs to policy='learned'",
+            "gamma=0.5 belongs to a policy that learns",
         ),
         (
             dict(model="reinforced", policy="identity", entropy=0.0),
-            "entropy=0.0 belongs to policy='learned'",
+            "entropy=0.0 belongs to a policy that learns",
         ),
     ],
 )

@@ -28,7 +28,7 @@ KINDS = {
     "convnet": {"model": "convnet"},
     "cnn": {"classifier": "cnn"},
     "sequential": {"model": "sequential", "steps": 2},
-    "s0": {"model": "sequential", "steps": 2, "recurrence": "s0", "resample": True},
+    "s0": {"model": "sequential", "steps": 2, "recurrence": "s0"},
     "reinforced": {"model": "reinforced", "steps": 2, "actions": "shifts-zooms"},
     "never moving": {"model": "reinforced", "policy": "identity", "actions": "turns"},
     "random moves": {"model": "reinforced", "policy": "random", "actions": "all"},

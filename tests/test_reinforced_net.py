@@ -117,6 +117,24 @@ def test_the_loss_is_the_classifiers_and_the_policys_and_the_critics_by_hand(mon
     assert undecided > 0.1 and rewards.abs().max() > 0.01
 
 
+def test_without_a_critic_the_returns_themselves_are_the_advantages(monkeypatch):
+    net, (x, y) = net_of(opinionated(made("without-critic", steps=3)), gamma=0.9), batch(8)
+    found = spied(monkeypatch, net.eval(), x, y)
+    goal = returns(found["rewards"], 0.9)
+    torch.testing.assert_close(found["advantages"], goal / goal.std(correction=0))
+    found["loss"].backward()
+    policy = net.transformer.policy
+    assert not any(p.grad is not None and p.grad.any() for p in policy.value.parameters())
+    assert policy.choice.weight.grad.any()
+
+
+@pytest.mark.parametrize("kind, remembers", [("learned", True), ("without-memory", False)])
+def test_without_memory_a_move_depends_on_what_is_seen_and_the_last_move_alone(kind, remembers):
+    net, (x, y) = net_of(opinionated(made(kind, steps=3))).train(), batch(8)
+    net.loss(x, y).backward()
+    assert bool(net.transformer.policy.cell.weight_hh.grad.any()) == remembers
+
+
 def test_the_sum_of_an_images_rewards_is_what_its_loss_has_lost_unless_cut(monkeypatch):
     net, (x, y) = net_of(opinionated(made(steps=4))).eval(), batch(8)
     rewards = spied(monkeypatch, net, x, y)["rewards"]

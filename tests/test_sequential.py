@@ -68,14 +68,14 @@ def test_the_output_is_one_warp_of_the_original_by_the_last_theta_at_the_size_as
 @pytest.mark.parametrize("mistakes", RECURRENCES.values(), ids=RECURRENCES)
 def test_whatever_its_mistakes_the_output_is_one_warp_of_the_original(mistakes):
     x = noise(3, 1, 8, 8)
-    layer = moving(3, size=(5, 5), mistakes=mistakes)
+    layer = moving(3, size=(5, 5), ways=mistakes)
     torch.testing.assert_close(layer(x), warp(x, layer.looks(x)[-1], (5, 5)))
 
 
 @pytest.mark.parametrize("mistakes", RECURRENCES.values(), ids=RECURRENCES)
 def test_the_looks_of_fewer_steps_are_the_first_of_more(mistakes):
     x = noise(2, 1, 9, 9)
-    layer = moving(5, size=(4, 4), mistakes=mistakes)
+    layer = moving(5, size=(4, 4), ways=mistakes)
     five = layer.looks(x)
     for steps in (1, 3):
         layer.steps = steps  # a step is as large as before
@@ -114,7 +114,7 @@ def test_a_blind_localization_net_sees_the_untouched_picture_in_every_look(recur
     blind = "blind" in RECURRENCES[recurrence]
     assert blind == (recurrence in ("blind", "s0", "s0-remembers", "s0-unbounded"))
     x = noise(2, 1, 8, 8)
-    seen, _ = seen_by_localization(moving(3, mistakes=RECURRENCES[recurrence]), x)
+    seen, _ = seen_by_localization(moving(3, ways=RECURRENCES[recurrence]), x)
     assert [torch.equal(view, x) for view in seen] == [True, blind, blind]
 
 
@@ -150,14 +150,17 @@ def by_hand(layer, x, size, mistakes, resample):
     theta, state, seen, thetas = torch.eye(2, 3).repeat(len(x), 1, 1).to(x), None, x, []
     for number in range(layer.steps):
         numbers = layer.localization(x if number == 0 or "blind" in mistakes else seen.detach())
-        state = cell_by_hand(layer.cell, torch.cat([numbers, theta.flatten(1)], dim=1), state)
-        h = state[0]
+        h, memory = torch.zeros(len(x), 6).to(x), torch.zeros(6, 6).to(x)
+        if "cell" in mistakes:
+            inputs = torch.cat([numbers, theta.flatten(1)], dim=1)
+            state = cell_by_hand(layer.cell, inputs, state)
+            h, memory = state[0], getattr(layer, "memory", layer.localization[-1]).weight
         if "forgets" in mistakes:
             state = None
         if "bounded" in mistakes:
             theta = step = h.view(-1, 2, 3)
         else:
-            whole = (numbers + h @ layer.memory.weight.T).view(-1, 2, 3)
+            whole = (numbers + h @ memory.T).view(-1, 2, 3)
             step = torch.eye(2, 3) + (whole - torch.eye(2, 3)) / layer.steps
             theta = through(theta, step)
         thetas.append(theta)
@@ -166,7 +169,7 @@ def by_hand(layer, x, size, mistakes, resample):
     return thetas, seen
 
 
-CASES = [(name, False) for name in RECURRENCES] + [("corrected", True)]
+CASES = [(name, False) for name in RECURRENCES] + [("corrected", True), ("composed", True)]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,7 @@ CASES = [(name, False) for name in RECURRENCES] + [("corrected", True)]
 )
 def test_looks_output_and_gradients_are_those_of_plain_operations(recurrence, resample):
     mistakes = RECURRENCES[recurrence]
-    layer = moving(3, 2, size=(4, 6), mistakes=mistakes, resample=resample).double()
+    layer = moving(3, 2, size=(4, 6), ways=mistakes, resample=resample).double()
     x = noise(3, 2, 7, 8).double().requires_grad_()
     found = []
     for looks, out in ((layer.looks(x), layer(x)), by_hand(layer, x, (4, 6), mistakes, resample)):

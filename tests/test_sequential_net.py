@@ -14,15 +14,16 @@ from stn_utils.models.sequential import RECURRENCES
 @pytest.mark.parametrize(
     "fields, count",
     [
-        ({}, 27_876),
+        ({}, 27_360),
+        ({"recurrence": "corrected"}, 27_876),
         ({"recurrence": "s0"}, 27_840),
         ({"recurrence": "s0-looks"}, 27_840),
         ({"recurrence": "s0-remembers"}, 27_840),
         ({"recurrence": "s0-unbounded"}, 27_876),
         ({"recurrence": "blind"}, 27_876),
-        ({"steps": 7}, 27_876),
-        ({"resample": True}, 27_876),
-        ({"coordconv": "both"}, 27_876 + 2_784),
+        ({"steps": 7}, 27_360),
+        ({"resample": True}, 27_360),
+        ({"coordconv": "both"}, 27_360 + 2_784),
     ],
     ids=str,
 )
@@ -32,18 +33,30 @@ def test_parameter_counts_on_clean28(fields, count):
 
 def test_the_recurrences_are_those_of_the_experiment_and_each_corrects_mistakes_of_s0():
     assert tuple(RECURRENCES) == choices("recurrence")
-    assert RECURRENCES["corrected"] == () and set(RECURRENCES["s0"]) == {
-        "blind",
-        "forgets",
-        "bounded",
-    }
+    assert RECURRENCES["composed"] == () and RECURRENCES["corrected"] == ("cell",)
+    assert set(RECURRENCES["s0"]) == {"cell", "blind", "forgets", "bounded"}
     mended = [
         set(RECURRENCES["s0"]) - set(mistakes)
         for name, mistakes in RECURRENCES.items()
         if "-" in name
     ]
     assert mended == [{"blind"}, {"forgets"}, {"bounded"}]
-    assert [RECURRENCES[name] for name in ("blind", "forgets")] == [("blind",), ("forgets",)]
+    for name in ("blind", "forgets"):
+        assert set(RECURRENCES[name]) == {"cell", name}
+
+
+def test_one_look_is_a_plain_spatial_transformer():
+    torch.manual_seed(0)
+    plain = build(Experiment(), SPEC).eval()
+    torch.manual_seed(0)
+    sequential = build(Experiment(model="sequential", steps=1), SPEC).eval()
+    x = noise(6, 1, 28, 28)
+    with torch.no_grad():
+        for net in (plain, sequential):
+            torch.manual_seed(1)
+            torch.nn.init.normal_(net.transformer.localization[-1].weight, std=0.1)
+    torch.testing.assert_close(sequential(x), plain(x))
+    assert not torch.allclose(plain.looks(x)[0], plain.looks(x)[0][:1])
 
 
 @pytest.mark.parametrize("recurrence", choices("recurrence"))
@@ -62,9 +75,10 @@ def test_every_recurrence_builds_and_one_step_changes_its_weights(recurrence):
         for name, p in net.named_parameters()
         if not torch.equal(p, before[name])
     }
-    last = "transformer.cell" if "bounded" in RECURRENCES[recurrence] else "transformer.memory"
-    assert {last, "classifier.0"} <= moved
-    assert net.transformer.mistakes == set(RECURRENCES[recurrence])
+    ways = RECURRENCES[recurrence]
+    last = "cell" if "bounded" in ways else "memory" if "cell" in ways else "localization.9"
+    assert {f"transformer.{last}", "classifier.0"} <= moved
+    assert net.transformer.ways == set(RECURRENCES[recurrence])
 
 
 def test_a_sequential_transformer_sees_the_canvas_and_shows_the_view():

@@ -13,10 +13,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 from tiny_run import fitted, images_tested
+from tiny_study import made_up, write_plan
 from tiny_world import tiny_load
 
 import stn_utils.data
 from stn_utils import player, show
+from stn_utils import study as studies
+from stn_utils.study import append
 from stn_utils.warp import affine, corners, identity, make_grid, outline, sample, warp
 
 FIGURES = {
@@ -82,11 +85,17 @@ def test_before_training_the_warped_picture_is_the_input_whatever_the_normalizat
     assert difference.abs().max() <= 1
 
 
-def test_seeds_draws_a_line_a_record_and_dots_the_collapsed_one():
+def test_seeds_draws_a_line_a_record_dots_the_collapsed_one_and_the_mean_of_the_others():
     figure = show.seed_curves(RECORDS, {"a": "first", "b": "second"}, "top1")
     first, second = figure.axes
-    assert [line.get_linestyle() for line in first.lines] == ["-", ":"]
-    assert list(first.lines[0].get_ydata()) == [50, 60] and len(second.lines) == 1
+    assert [line.get_linestyle() for line in first.lines] == ["-", ":", "-"]
+    assert list(first.lines[0].get_ydata()) == [50, 60] and len(second.lines) == 2
+    assert list(first.lines[2].get_ydata()) == [50, 60]  # of one that was kept
+
+
+def test_the_area_of_windows_is_drawn_by_doublings_with_a_line_at_the_whole_picture():
+    (ax,) = show.seed_curves(RECORDS, {"a": "first"}, "det").axes
+    assert ax.get_yscale() == "log" and list(ax.lines[-1].get_ydata()) == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,37 @@ def test_seeds_draws_a_line_a_record_and_dots_the_collapsed_one():
 def test_an_entry_that_a_history_lacks_is_refused_by_name_with_those_it_has(run, figure):
     with pytest.raises(ValueError, match="no 'dett' in it; it has epoch, .*val_top1, .*det"):
         figure(run)
+
+
+# ---- a table behind a fold ----
+
+
+def test_a_fold_is_a_line_that_opens_and_the_text_itself_where_nothing_does():
+    found = show.fold("row  a < b", "2 rows")._repr_mimebundle_()
+    assert found["text/plain"] == "row  a < b"
+    page = "<details><summary>2 rows</summary><pre>row  a &lt; b</pre></details>"
+    assert found["text/html"] == page
+
+
+# ---- effects ----
+
+
+def test_a_forest_draws_each_contrast_with_its_interval_filled_where_it_is_significant(tmp_path):
+    rows = {"big": {"model": "stnet"}, "same": {"model": "stnet"}, "base": {"model": "stnet"}}
+    plan = {"rows": rows, "contrasts": [["big", "base"], ["same", "base"]]}
+    chosen = studies.load("tiny", write_plan(tmp_path, **plan))
+    for seed, scores in enumerate([(0.9, 0.5, 0.5), (0.91, 0.52, 0.51), (0.92, 0.51, 0.53)], 1000):
+        for row, score in zip(rows, scores):
+            append(chosen.path, made_up(row, seed, score))
+    (ax,) = show.forest(chosen, {"big": "a large one", "base": "none"}).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "glyphs, clean28", "a large one − none", "same − none",
+    ]  # fmt: skip
+    bars, points = ax.lines[0:4:2], ax.lines[1:4:2]
+    assert [point.get_markerfacecolor() for point in points] == [show.WINDOW, show.PAPER]
+    for c, bar, point in zip(studies.contrasts(chosen), bars, points, strict=True):
+        assert point.get_xdata() == pytest.approx([c.mean])
+        assert list(bar.get_xdata()) == pytest.approx([c.mean - c.half, c.mean + c.half])
 
 
 # ---- bands ----

@@ -28,7 +28,7 @@ def moving(steps, channels=1, spread=0.15, **options):
     layer = new(steps, channels, **options)
     with torch.no_grad():
         nn.init.normal_(
-            layer.localization[-1].weight, std=3.0 if "bounded" in layer.mistakes else spread
+            layer.localization[-1].weight, std=3.0 if "bounded" in layer.ways else spread
         )
         if hasattr(layer, "memory"):
             nn.init.normal_(layer.memory.weight, std=2 * spread)

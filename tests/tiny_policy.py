@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stn_utils.actions import ACTIONS, STAY
-from stn_utils.models import Policy, ReinforcedNet, ReinforcedTransformer
+from stn_utils.models import CONTROLS, Policy, ReinforcedNet, ReinforcedTransformer
 from stn_utils.spec import ImageSpec
 from stn_utils.warp import affine
 
@@ -15,7 +15,6 @@ SPEC = ImageSpec(1, (28, 28), (28, 28), 10, background=[0.0], mean=[0.1307], std
 SIDE = 16
 LEFT, RIGHT = ("left", affine(shift_x=-0.25)), ("right", affine(shift_x=0.25))
 THREE = [STAY, LEFT, RIGHT]
-CONTROLS = ["identity", "random"]
 
 
 def noise(*shape, seed=1):
@@ -30,7 +29,7 @@ def made(kind="learned", actions="all", steps=3, size=(SIDE, SIDE), channels=1, 
     """A transformer; its policy at its start."""
     torch.manual_seed(seed)
     actions = ACTIONS[actions] if isinstance(actions, str) else actions
-    policy = Policy(channels, size, len(actions)) if kind == "learned" else None
+    policy = Policy(channels, size, len(actions)) if kind not in CONTROLS else None
     return ReinforcedTransformer(policy, actions, steps, size, kind=kind, **options)
 
 

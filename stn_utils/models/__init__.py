@@ -21,7 +21,7 @@ from .nets import (
     localization_net,
     transformers,
 )
-from .reinforced import POLICIES, Policy, ReinforcedNet, ReinforcedTransformer, Rollout
+from .reinforced import CONTROLS, POLICIES, Policy, ReinforcedNet, ReinforcedTransformer, Rollout
 from .sequential import RECURRENCES, SequentialTransformer
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _transformer(experiment, spec, sampler):
     own = [_normalization(experiment, spec)] if experiment.normalize == "localization" else []
     if experiment.model == "reinforced":
         actions, policy = ACTIONS[experiment.actions], None
-        if experiment.policy == "learned":
+        if experiment.policy not in CONTROLS:
             policy = Policy(spec.channels, sampler["size"], len(actions), conv)
             policy.features = nn.Sequential(*own, *policy.features)
         kind = experiment.policy
@@ -95,9 +95,9 @@ def _transformer(experiment, spec, sampler):
     localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
         return SpatialTransformer(localization, **sampler, family=experiment.family)
-    mistakes, resample = RECURRENCES[experiment.recurrence], experiment.resample
-    options = {**sampler, "resample": resample, "mistakes": mistakes}
-    return SequentialTransformer(localization, experiment.steps, **options)
+    options = {**sampler, "resample": experiment.resample}
+    ways = RECURRENCES[experiment.recurrence]
+    return SequentialTransformer(localization, experiment.steps, **options, ways=ways)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -13,7 +13,8 @@ from ..spec import Size
 from ..warp import Number, at_least_single, compose, identity, on_shape
 from .nets import Conv, Net, Trace, after_two_convs
 
-POLICIES = ("learned", "identity", "random")  # what chooses the moves; two are controls
+CONTROLS = ("identity", "random")  # what may choose the moves, and learns nothing
+POLICIES = ("learned", "without-memory", "without-critic", *CONTROLS)
 CLIP = 2.0  # largest reward of one move, in units of the classification loss
 VALUE_WEIGHT = 0.5  # of the critic's loss
 MIX = (
@@ -83,7 +84,8 @@ class ReinforcedTransformer(SpatialTransformerBase):
     The moves' matrices are composed.
 
     actions: [(name, theta), ...], see `actions`. kind: learned asks the policy, in training by
-    drawing from it and else by its likeliest move. The others are controls and take no policy:
+    drawing from it and else by its likeliest move; without-memory drops its state before every
+    move, without-critic is for `ReinforcedNet`. The others are controls and take no policy:
     identity never moves; random draws evenly, in evaluation by a hash of each image, so always the
     same. Raises ValueError for steps below 1 and for moves that `actions.matrices` refuses.
     """
@@ -129,7 +131,8 @@ class ReinforcedTransformer(SpatialTransformerBase):
         for _ in range(self.steps):
             logits = torch.zeros_like(last_move)
             if self.policy:
-                logits, value, state = self.policy(found.views[-1], last_move, state)
+                before = None if self.kind == "without-memory" else state
+                logits, value, state = self.policy(found.views[-1], last_move, before)
                 found.values.append(value)
             hashes = _mixed(hashes)
             move = self._choose(logits, hashes)
@@ -222,11 +225,13 @@ class ReinforcedNet(Net):
         """The loss of classifier, policy and critic on images x with labels y (B,)."""
         found = self.transformer.rollout(self.normalize(x))
         of_classifier = F.cross_entropy(self.classify(found.views[-1]), y)
-        if self.transformer.kind != "learned":
+        if self.transformer.kind in CONTROLS:
             return of_classifier
         losses = self._losses(found.views, y)
         rewards = (losses[:-1] - losses[1:]).clamp(-CLIP, CLIP)
         values, goal = torch.stack(found.values), returns(rewards, self.gamma)
+        if self.transformer.kind == "without-critic":
+            values = torch.zeros_like(goal)  # no baseline, and nothing to learn for one
         advantages = (goal - values).detach()
         advantages = advantages / advantages.std(correction=0).clamp(min=1e-6)
         of_policy = policy_loss(found.logits, found.moves, advantages)
@@ -238,7 +243,7 @@ class ReinforcedNet(Net):
         found = self.transformer.rollout(self.normalize(x))
         parameters = [theta.flatten(1) for theta in found.thetas[1:]]
         metrics = {}
-        if self.transformer.kind == "learned":
+        if self.transformer.kind not in CONTROLS:
             count = len(self.transformer.moves)
             shares = F.one_hot(torch.stack(found.moves), count).float().mean(dim=0)
             metrics["entropy"] = entropy(found.logits).mean(dim=0)

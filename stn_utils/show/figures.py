@@ -22,6 +22,7 @@ from .style import (
     DIGITS_SHOWN,
     FAINT,
     INK,
+    PAPER,
     STYLE,
     WIDTH,
     WINDOW,
@@ -147,23 +148,39 @@ def seed_curves(
     low: float | None = None,
     high: float | None = None,
 ) -> Figure:
-    """A study's history entry over epochs, a panel per row, a line per seed.
+    """A study's history entry over epochs, a panel per row: a thin line per seed.
 
-    A dotted line is a run that collapsed. records: those of the study. rows: {row name: title}.
-    name: an entry of the history; `top1` is in percent.
+    A dotted line is a run that collapsed; the thick one is the mean of those that did not. records:
+    those of the study. rows: {row name: title}. name: an entry of the history; `top1` is in
+    percent, `det` is drawn by doublings, with a line at 1, the whole picture.
     """
     figure = Figure(figsize=(WIDTH, 2.6))
     axes = figure.subplots(1, len(rows), sharex=True, sharey=True, squeeze=False)[0]
     for ax, (row, title) in zip(axes, rows.items()):
+        kept = []
         for record in (record for record in records if record["row"] == row):
             values, heading = _entry(record["history"], name)
-            line, color = (":", INK) if study.collapse(record) else ("-", WINDOW)
-            ax.plot(record["history"]["epoch"], values, line, color=color, linewidth=1)
+            epochs, lost = record["history"]["epoch"], study.collapse(record)
+            line, color = (":", INK) if lost else ("-", WINDOW)
+            ax.plot(epochs, values, line, color=color, linewidth=1, alpha=0.5)
+            kept += [] if lost else [values]
             axes[0].set_ylabel(heading)
+        if kept:
+            ax.plot(epochs, np.mean(kept, axis=0), color=WINDOW, linewidth=2.5)
         ax.set_title(title)
         _epochs(ax)
+    if name == "det":
+        _by_doublings(axes)
     axes[0].set_ylim(low, high)
     return figure
+
+
+def _by_doublings(axes):
+    for ax in axes:
+        ax.set_yscale("log", base=2)
+        ax.set_yticks([0.25, 0.5, 0.75, 1, 1.5, 2, 4, 8])
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.axhline(1, color=INK, linewidth=0.8)
 
 
 def mean_curves(
@@ -184,6 +201,39 @@ def mean_curves(
     }
     histories = {f"{label} (seeds: {len(h)})": h for label, h in found.items() if h}
     return _means(histories, name, low, high, title)
+
+
+@styled
+def forest(
+    chosen: study.Study, names: dict[str, str] | None = None, title: str | None = None
+) -> Figure:
+    """A study's contrasts as effects: each difference with its 95 % t-interval, a line at none.
+
+    Filled where it is significant after Holm, over all contrasts of the plan. Grouped by world.
+    names: {row: what to call it}; default: as in the plan.
+    """
+    names, labels, group = names or {}, [], None
+    figure = Figure(figsize=(WIDTH, 0.6 + 0.32 * len(chosen.contrasts)))
+    ax = figure.subplots()
+    for c in study.contrasts(chosen):
+        if c.mean is None or c.half is None:
+            continue
+        one = chosen.rows[c.ours]
+        if group != (group := f"{one.dataset}, {one.world}"):
+            labels.append(group)
+        y, face = len(labels), WINDOW if c.p < 0.05 else PAPER
+        ax.plot([c.mean - c.half, c.mean + c.half], [y, y], "-|", color=WINDOW)
+        ax.plot(c.mean, y, "o", color=WINDOW, markerfacecolor=face, markersize=7)
+        labels.append(f"{names.get(c.ours, c.ours)} − {names.get(c.theirs, c.theirs)}")
+    ax.axvline(0, color=INK, linewidth=1)
+    ax.set_yticks(range(len(labels)), labels)
+    for label in ax.get_yticklabels():
+        label.set_fontweight("normal" if " − " in label.get_text() else "bold")
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("difference, points of test top-1; filled: significant after Holm")
+    ax.set_title(title or chosen.name)
+    return figure
 
 
 @styled

@@ -1,6 +1,7 @@
 """One palette, one width, one style of figures, and which images of a Run are shown."""
 
 import functools
+import html
 import io
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,6 +50,18 @@ class Figure(mpl.figure.Figure):
             texts += [ax.get_title(), ax.get_ylabel(), ax.get_xlabel()]
         alt = "; ".join(dict.fromkeys(text.replace("\n", " ") for text in texts if text))
         return {"image/png": content.getvalue()}, {"image/png": {"alt": f"Figure: {alt}"}}
+
+
+class fold:
+    """A long text behind a line that opens it; where nothing opens, the text."""
+
+    def __init__(self, text: str, summary: str = "The table") -> None:
+        self.text, self.summary = text, summary
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        summary, text = html.escape(self.summary), html.escape(self.text)
+        page = f"<details><summary>{summary}</summary><pre>{text}</pre></details>"
+        return {"text/html": page, "text/plain": self.text}
 
 
 def use_style() -> None:

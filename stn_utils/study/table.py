@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,10 @@ def _top1(record):
     return 100 * record["result"]["test_top1"]
 
 
+def _kept(record):
+    return math.nan if collapse(record) else _top1(record)
+
+
 def _beside_oracle(record):
     """Top-1 of the row itself on the images that its oracle was asked for."""
     count = record["result"].get("oracle_images", OLD_ORACLE_IMAGES)
@@ -57,6 +61,7 @@ def _det(record):
 # What a contrast compares: value of a record, how to print the difference.
 MEASURES: dict[str, tuple[Callable[[Record], float], str]] = {
     "test_top1": (_top1, "{:+z.2f} ± {:.2f} points"),
+    "kept_top1": (_kept, "{:+z.2f} ± {:.2f} points"),  # a pair with a collapsed run is left out
     "collapsed": (lambda record: 100.0 * bool(collapse(record)), "{:+z.1f} ± {:.1f} points"),
     "det": (_det, "{:+z.2f} ± {:.2f}"),
 }
@@ -98,6 +103,7 @@ COLUMNS: dict[str, tuple[str, str, Callable[[list[Record]], str]]] = {
     "collapsed": ("collapsed", "<17", lambda found: _rate(found, collapse)),
     "ever_thrown": ("ever thrown", "<17", lambda found: _rate(found, _thrown)),
     "alive_top1": ("alive: top-1, %", "<17", lambda found: _mean(_alive(found), _top1, 1)),
+    "kept": ("kept: top-1, %", "<16", lambda found: _mean(_alive(found), _top1)),
     "det": ("alive: det A", "<15", lambda found: _mean(_alive(found), _det)),
     "outside": (
         "alive: outside",
@@ -130,33 +136,61 @@ def table(study: Study) -> str:
         found = list(records.values())
         cells = [text(found) for text in texts] if found else ["no run yet"]
         lines.append(line(row, len(found), cells))
-    lines += _contrasts(study, by_row) + _collapses(by_row)
+    lines += _contrast_lines(study) + _collapses(by_row)
     lines += [f"not counted: {text}" for text in study.mismatched()]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _contrasts(study, by_row):
-    """The plan's contrasts over the seeds that both rows have.
+class Contrast(NamedTuple):
+    """The difference ours - theirs between two rows of a plan, over paired seeds.
 
-    p values are corrected for all that were asked, also for those that cannot be answered yet.
+    mean and half are those of its 95 % t-interval, None where less than two pairs have the study's
+    measure. left_out: pairs that have it not. p: the paired t-test's, after Holm over all contrasts
+    of the plan, also those that cannot be answered yet.
     """
-    value, text = MEASURES[study.measure]
-    lines, p_values = {}, {}
-    for ours, theirs in study.contrasts:
-        shared = sorted(by_row[ours].keys() & by_row[theirs].keys())
-        pair = [{seed: value(by_row[row][seed]) for seed in shared} for row in (ours, theirs)]
-        lacking = sum(any(math.isnan(side[seed]) for side in pair) for seed in shared)
-        difference = f"{ours} minus {theirs}"
-        if lacking:
-            has = f"{lacking} of {len(shared)} paired seeds have no {study.measure}"
-            lines[difference] = f"{difference}: -, {has}"
-        elif len(shared) > 1:
-            both = text.format(*metrics.compare(*pair))
-            lines[difference] = f"{difference}: {both}, {len(shared)} paired seeds"
-            p_values[difference] = metrics.paired_p(*pair)
-    adjusted = metrics.holm(list(p_values.values()), len(study.contrasts))
-    p_texts = {name: f", {p_text(p)}" for name, p in zip(p_values, adjusted)}
-    return [line + p_texts.get(name, "") for name, line in lines.items()]
+
+    ours: str
+    theirs: str
+    pairs: int
+    left_out: int
+    mean: float | None = None
+    half: float | None = None
+    p: float = math.nan
+
+
+def contrasts(study: Study) -> list[Contrast]:
+    """What the records say to each contrast of the plan, in its order."""
+    value, _ = MEASURES[study.measure]
+    by_row: dict[str, dict[int, float]] = {row: {} for row in study.rows}
+    for record in study.records():
+        by_row[record["row"]][record["seed"]] = value(record)
+    found, p_values = [], []
+    for names in study.contrasts:
+        ours, theirs = (by_row[row] for row in names)
+        shared = sorted(ours.keys() & theirs.keys())
+        have = [s for s in shared if not math.isnan(ours[s] + theirs[s])]
+        pair = [{s: side[s] for s in have} for side in (ours, theirs)]
+        counts, enough = (len(have), len(shared) - len(have)), len(have) > 1
+        found.append(Contrast(*names, *counts, *(metrics.compare(*pair) if enough else ())))
+        p_values += [metrics.paired_p(*pair)] if enough else []
+    adjusted = iter(metrics.holm(p_values, len(study.contrasts)))
+    return [c if c.mean is None else c._replace(p=next(adjusted)) for c in found]
+
+
+def _contrast_lines(study):
+    lines = []
+    for c in contrasts(study):
+        if not c.pairs + c.left_out:
+            continue
+        start = f"{c.ours} minus {c.theirs}"
+        if c.mean is None:
+            lacking = f"{c.left_out} of {c.pairs + c.left_out} paired seeds have no {study.measure}"
+            lines += [f"{start}: -, {lacking}"] if c.left_out else []
+            continue
+        both = MEASURES[study.measure][1].format(c.mean, c.half)
+        left_out = f" ({c.left_out} left out)" if c.left_out else ""
+        lines.append(f"{start}: {both}, {c.pairs} paired seeds{left_out}, {p_text(c.p)}")
+    return lines
 
 
 def p_text(p: float) -> str:
