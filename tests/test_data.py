@@ -67,7 +67,7 @@ def refuse(*args, **kwargs):
 
 def put(folder, content, dataset="mnist", pack=False):
     """Lay files out as torchvision does."""
-    place = folder / sources.DATASETS[dataset].folder / "raw"
+    place = folder / sources.DATASETS[dataset].folder
     place.mkdir(parents=True, exist_ok=True)
     for name, bytes_ in content.items():
         (place / (name + ".gz" * pack)).write_bytes(gzip.compress(bytes_) if pack else bytes_)
@@ -357,7 +357,7 @@ def test_published_checksums_are_whole_and_all_different():
     files = [dataset.md5 for dataset in sources.DATASETS.values()]
     sums = [value for names in files for value in names.values()]
     assert len(set(sums)) == len(sums) and all(len(value) == 32 for value in sums)
-    assert all(set(names) == set(sources.IDX) for names in files)
+    assert {tuple(names) for names in files} == {sources.IDX, sources.CIFAR}
 
 
 def test_parse_skips_the_headers(content):

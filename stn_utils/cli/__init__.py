@@ -34,11 +34,12 @@ def data(arguments: argparse.Namespace) -> int:
     failed = 0
     for name in [one_of("dataset", name, DATASETS) for name in arguments.names] or DATASETS:
         try:
-            source = "drawn on demand" if name == "glyphs" else sources.find(name)[1]
-            print(f"OK      {name:<14} {source}; {sources.LICENCE[name]}")
+            drawn = name not in sources.DATASETS
+            source = "drawn on demand" if drawn else sources.find(name)[1]
+            print(f"OK      {name:<15} {source}; {sources.LICENCE[name]}")
         except DataUnavailable as reason:
             failed = 1
-            print(f"ABSENT  {name:<14} {reason}")
+            print(f"ABSENT  {name:<15} {reason}")
     return failed
 
 

@@ -14,13 +14,14 @@ from .own import from_folder, from_tensors
 from .sources import DataUnavailable
 from .worlds import OWN, WORLDS, Split, World, distort, is_random, make_world
 
-DATASETS = (*sources.DATASETS, "glyphs")
+DRAWN = {"glyphs": _glyphs.glyphs, "coloured-glyphs": _glyphs.coloured}
+DATASETS = (*sources.DATASETS, *DRAWN)
 
 
 @functools.lru_cache(maxsize=2)
 def _raw(dataset):
-    if dataset == "glyphs":
-        return _glyphs.glyphs(), "drawn here"
+    if dataset in DRAWN:
+        return DRAWN[dataset](), "drawn here"
     content, source = sources.find(dataset)
     return sources.DATASETS[dataset].parse(content), source
 
@@ -33,7 +34,8 @@ def _had(dataset, fallback):
     except DataUnavailable as reason:
         if not fallback:
             raise
-        stands_in = f"NOT {dataset}: glyphs drawn from fonts stand in for it. {reason}"
+        fallback = "coloured-glyphs" if dataset == "cifar10" else fallback
+        stands_in = f"NOT {dataset}: {fallback} drawn from fonts stand in for it. {reason}"
         warnings.warn(stands_in, stacklevel=3)
         return fallback
     return dataset
@@ -54,11 +56,11 @@ def load(
 ) -> World:
     """Load a World: 11 of 12 images to train, the 12th to validate, and the test set.
 
-    It is the same on every call, and cached: treat it as read-only. dataset: mnist, fashion-mnist
-    or glyphs. world: a name of WORLDS. replica=True merges training and validation, as the seed
-    projects did. fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits from fonts where the data
-    cannot be had, and warns. Raises ValueError for unknown names, DataUnavailable where no source
-    has the data.
+    It is the same on every call, and cached: treat it as read-only. dataset: mnist, fashion-mnist,
+    cifar10, glyphs or coloured-glyphs. world: a name of WORLDS. replica=True merges training and
+    validation, as the seed projects did. fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits
+    from fonts, in colour for cifar10, where the data cannot be had, and warns. Raises ValueError
+    for unknown names, DataUnavailable where no source has the data.
     """
     if OWN in (dataset, world):
         doors = "`fit(…, world=data.from_folder(…))`, or `stn train --data FOLDER`"

