@@ -1,20 +1,22 @@
-"""Chapter 07's game: its rewards by hand, and the widget that plays it."""
+"""Chapter 07's game: its views, losses and paths by hand, and the digit that is chosen."""
 
-import math
+import base64
+import io
+import json
 import re
 
-import ipywidgets
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_run import images_tested, looking
-from tiny_widgets import widgets_of
 
-from stn_utils import player, show
 from stn_utils.actions import ACTIONS
-from stn_utils.exercises.game import Episode, policy_widget
-from stn_utils.warp import affine, identity, warp
+from stn_utils.exercises import game
+from stn_utils.warp import warp
 
-NAMES = [name for name, _ in ACTIONS["all"]]
+MOVES = ACTIONS["all"]
+NAMES = [name for name, _ in MOVES]
 LEFT, RIGHT, ZOOM = map(NAMES.index, ("left", "right", "in"))
 
 
@@ -26,172 +28,113 @@ def played():
     return run.model(), part.batch([7])[0], part.labels[7].item()
 
 
-def loss_by_hand(net, x, y, theta):
-    """The loss of what theta shows of x, the world's black outside."""
-    with torch.no_grad():
-        view = warp(net.input_norm(x), theta, (28, 28), "background", net.transformer.background)
-        return torch.nn.functional.cross_entropy(net.classifier(view), torch.tensor([y])).item()
-
-
-def through(names):
+def through(path):
     """The theta of those moves, one after the other."""
     total = torch.eye(3)
-    for name in names:
-        total = total @ torch.cat([ACTIONS["all"][name][1][0], torch.tensor([[0, 0, 1.0]])])
+    for number in path:
+        total = total @ torch.cat([MOVES[number][1][0], torch.tensor([[0, 0, 1.0]])])
     return total[None, :2]
 
 
-def test_a_reward_is_the_decrease_of_the_loss_move_by_move(played):
-    net, x, y = played
-    game = Episode(net, x, y)
-    numbers = [NAMES.index(name) for name in ("left", "in", "left", "up", "turn 10", "stay")]
-    losses = [loss_by_hand(*played, identity())]
-    for count, number in enumerate(numbers, 1):
-        reward = game.move(number)
-        losses.append(loss_by_hand(*played, through(numbers[:count])))
-        assert reward == pytest.approx(losses[-2] - losses[-1], abs=1e-4)
-        torch.testing.assert_close(game.theta, through(numbers[:count]))
-        assert game.moves == numbers[:count]
-    assert losses[-1] == losses[-2] and len(set(losses)) == len(numbers)
-    assert game.look(game.theta)[2] == pytest.approx(losses[-1], abs=1e-4)
-
-
-def test_a_look_is_the_answer_its_probability_and_the_loss(played):
-    net, x, y = played
-    theta = affine(20, 0.7, 0.1)
-    answer, chance, loss = Episode(net, x, y).look(theta)
-    wanted = warp(net.input_norm(x), theta, (28, 28), "background", net.transformer.background)
-    chances = net.classifier(wanted).detach().double().softmax(dim=1)[0]
-    assert (answer, chance) == (
-        chances.argmax().item(),
-        pytest.approx(chances.max().item(), abs=1e-5),
+def view_by_hand(net, x, path):
+    """What that path's window shows of x, the world's black outside."""
+    return warp(
+        net.input_norm(x), through(path), (28, 28), "background", net.transformer.background
     )
-    assert loss == pytest.approx(-math.log(chances[y]), abs=1e-4)
 
 
-def test_the_loss_of_a_classifier_that_is_sure_and_wrong_is_large_and_finite_and_0_where_it_is_right(
-    played,
-):
+def number_of(known, path):
+    return known["paths"]["".join(map(str, path))]
+
+
+def picture_of(uri):
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    return torch.tensor(np.array(image.convert("L")))
+
+
+@pytest.mark.parametrize(
+    "path", [(), (LEFT,), (ZOOM, LEFT), (LEFT, RIGHT, ZOOM), (7, ZOOM, 3), (RIGHT,) * 4]
+)
+def test_a_view_its_chances_loss_and_corners_are_those_of_its_moves(played, path):
     net, x, y = played
+    known = game.game(net, x, y, MOVES)
+    number = number_of(known, path)
     with torch.no_grad():
-        net.classifier[-1].weight.zero_()
-        net.classifier[-1].bias.copy_(
-            200.0 * torch.nn.functional.one_hot(torch.tensor((y + 1) % 10), 10)
-        )
-    assert Episode(net, x, y).look(identity())[2] == pytest.approx(200, rel=1e-5)
-    assert Episode(net, x, (y + 1) % 10).look(identity())[2] == pytest.approx(0, abs=1e-6)
-
-
-def test_the_policys_loss_is_that_after_its_own_moves_whatever_the_readers_were(played):
-    game, wanted = Episode(*played), loss_by_hand(*played, through([RIGHT] * 4))
-    assert game.policy_loss() == pytest.approx(wanted, abs=1e-4)
-    game.move(LEFT), game.move(ZOOM)
-    assert game.policy_loss() == pytest.approx(wanted, abs=1e-4)
-    assert game.moves == [LEFT, ZOOM] and game.look(game.theta)[2] != pytest.approx(
-        wanted, abs=1e-4
+        view = view_by_hand(net, x, path)
+        logits = net.classifier(view)
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor([y])).item()
+    assert known["losses"][number] == pytest.approx(loss, abs=1e-3)
+    wanted = 100 * logits.softmax(dim=1)[0]
+    torch.testing.assert_close(
+        torch.tensor(known["chances"][number]).float(), wanted, atol=0.51, rtol=0
     )
+    corners = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]) @ through(path)[0].T
+    assert known["corners"][number] == pytest.approx(corners.flatten().tolist(), abs=1e-3)
+
+
+def test_every_path_of_three_moves_is_there_and_every_window_once(played):
+    known = game.game(*played, MOVES)
+    count = len(MOVES)
+    assert len([p for p in known["paths"] if len(p) <= 3]) == 1 + count + count**2 + count**3
+    assert number_of(known, (LEFT, RIGHT)) == number_of(known, ()) == number_of(known, (0, 0, 0))
+    assert number_of(known, (LEFT, ZOOM)) != number_of(known, (ZOOM, LEFT))
+    assert len(known["losses"]) == len(known["corners"]) == len(known["chances"])
+    assert len(known["losses"]) == len({tuple(corners) for corners in known["corners"]})
+    assert set(known["paths"].values()) == set(range(len(known["losses"])))
+
+
+def test_the_sheet_has_the_views_in_order(played):
+    net, x, y = played
+    known = game.game(net, x, y, MOVES)
+    width, height = known["size"]
+    sheet = picture_of(known["sheet"])
+    assert sheet.shape == (-(-len(known["losses"]) // game.ACROSS) * height, game.ACROSS * width)
+    for path in ((), (LEFT, LEFT, ZOOM), (RIGHT, 3)):
+        number = number_of(known, path)
+        top, left = number // known["across"] * height, number % known["across"] * width
+        tile = sheet[top : top + height, left : left + width].flatten().double()
+        view = view_by_hand(net, x, path).flatten().double()
+        assert torch.corrcoef(torch.stack([tile, view]))[0, 1] > 0.99, path
+
+
+def test_the_policy_is_followed_to_its_end_and_the_best_three_moves_are_the_best(played):
+    known = game.game(*played, MOVES)
+    assert known["policy"] == str(RIGHT) * 4 and known["policy"] in known["paths"]
+    ends = {p: known["losses"][v] for p, v in known["paths"].items() if len(p) == 3}
+    assert ends[known["best"]] == min(ends.values())
 
 
 def test_a_net_in_training_is_asked_without_dropout_or_draws(played):
     net, x, y = played
-    game = Episode(net.train(), x, y)
-    assert (
-        len({game.look(identity())[2] for _ in range(3)})
-        == len({game.policy_loss() for _ in range(3)})
-        == 1
-    )
+    assert game.game(net, x, y, MOVES) == game.game(net.train(), x, y, MOVES)
 
 
-class Board:
-    """The widget's parts, and what it says."""
-
-    def __init__(self, net, x, y):
-        self.root = policy_widget(net, x, y, NAMES)
-        (self.picture,), (self.text,) = (
-            widgets_of(self.root, ipywidgets.Image),
-            widgets_of(self.root, ipywidgets.HTML),
-        )
-        *self.moves, self.again = widgets_of(self.root, ipywidgets.Button)
-
-    @property
-    def said(self):
-        return re.sub("<.*?>", "", self.text.value)
-
-    def number(self, name):
-        """The number behind that word; None if it is not there."""
-        found = re.search(rf"{name} ([+-]?\d+(?:\.\d+)?)", self.said)
-        return found and float(found[1])
-
-    @property
-    def disabled(self):
-        return [button.disabled for button in (*self.moves, self.again)]
+def test_the_chosen_digit_is_hard_for_the_policy_and_not_for_three_moves(played):
+    net, *_ = played
+    run, _ = looking("reinforced")
+    x, y = images_tested(run).batch(slice(0, 12))
+    with torch.no_grad():
+        losses = torch.nn.functional.cross_entropy(net(x), y, reduction="none")
+    worst = losses.topk(4).indices.tolist()
+    lowest = {}
+    for i in worst:
+        known = game.game(net, x[[i]], int(y[i]), MOVES)
+        lowest[i] = min(known["losses"][v] for p, v in known["paths"].items() if len(p) <= 3)
+    assert lowest[game.hardest(net, x, y, among=4)] == min(lowest.values())
+    assert game.hardest(net, x, y, among=1) == worst[0]
 
 
-def test_the_widget_of_a_policy_has_a_button_a_move_in_order_and_says_where_the_game_stands(played):
+def test_the_page_is_one_piece_and_small(played):
+    page = game.game_html(*played, MOVES)
+    assert len(page) < 400_000 and not re.search(r"__[A-Z]+__", page)
+    assert not re.findall(r'(?:src|href)="(?!data:)', page) and "http" not in page
+    assert json.loads(re.search(r"const game = (\{.*?\}), \[wide", page)[1])["names"] == NAMES
+    assert page == game.game_html(*played, MOVES)
+
+
+def test_pictures_in_colour_and_too_many_moves_are_refused(played):
     net, x, y = played
-    board = Board(*played)
-    assert [
-        button.description for button in board.moves
-    ] == NAMES and board.again.description == "start again"
-    assert board.disabled == [False] * 10
-    answer, chance, loss = Episode(*played).look(identity())
-    assert f"It is a {y}. The classifier says {answer} ({100 * chance:.0f} %)" in board.said
-    assert board.number("loss") == pytest.approx(loss, abs=6e-4)
-    assert (
-        board.number("Moves left:") == 4 and "reward" not in board.said and "Done" not in board.said
-    )
-    assert board.picture.value == show.encode(player.explorer_still(x[0], identity()))
-
-
-@pytest.mark.parametrize("number", range(9), ids=NAMES)
-def test_every_button_makes_its_own_move_and_says_its_reward(played, number):
-    _, x, _ = played
-    board = Board(*played)
-    board.moves[number].click()
-    assert board.picture.value == show.encode(player.explorer_still(x[0], through([number])))
-    losses = [loss_by_hand(*played, through(moves)) for moves in ([], [number])]
-    assert board.number("Last reward") == pytest.approx(losses[0] - losses[1], abs=1e-3)
-    assert board.number("loss") == pytest.approx(losses[1], abs=1e-3)
-    assert board.number("Moves left:") == 3
-
-
-def test_after_as_many_moves_as_the_policy_has_its_buttons_are_off_and_its_own_loss_is_said(played):
-    board = Board(*played)
-    for left, number in zip((3, 2, 1, 0), (LEFT, LEFT, ZOOM, RIGHT)):
-        assert board.disabled == [False] * 10
-        board.moves[number].click()
-        assert board.number("Moves left:") == (left or None)
-    assert board.disabled == [True] * 9 + [False]
-    assert "Done" in board.said
-    assert board.number("ends at loss") == pytest.approx(
-        loss_by_hand(*played, through([RIGHT] * 4)), abs=1e-3
-    )
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_start_again_brings_the_first_picture_text_and_buttons_back(played, count):
-    board = Board(*played)
-    first = board.picture.value, board.said
-    for _ in range(count):
-        board.moves[LEFT].click()
-    assert board.picture.value != first[0] and board.said != first[1]
-    board.again.click()
-    assert (board.picture.value, board.said) == first and board.disabled == [False] * 10
-    board.moves[LEFT].click()
-    assert board.number("Moves left:") == 3
-
-
-def test_a_press_that_comes_after_the_last_move_changes_nothing(played):
-    """A reader who presses twice sends the second press before the button is off."""
-    board = Board(*played)
-    for _ in range(4):
-        board.moves[LEFT].click()
-    last = board.picture.value, board.said
-    board.moves[RIGHT].click()
-    assert (board.picture.value, board.said) == last and board.disabled == [True] * 9 + [False]
-
-
-def test_two_widgets_of_one_net_are_two_games(played):
-    one, other = Board(*played), Board(*played)
-    one.moves[LEFT].click()
-    assert (one.number("Moves left:"), other.number("Moves left:")) == (3, 4)
+    with pytest.raises(ValueError, match="one channel and at most ten moves, got 3"):
+        game.game_html(net, x.repeat(1, 3, 1, 1), y, MOVES)
+    with pytest.raises(ValueError, match="got 1 and 11"):
+        game.game_html(net, x, y, [*MOVES, *MOVES[:2]])

@@ -36,6 +36,7 @@ FAULTS = {  # what to change in TEXT, the line to be named, and what must be sai
     "unknown column": ("seeds: 2", "seeds: 2\ncolumns: [top1,\n  colapsed]", 5, "'collapsed'"),
     "unknown measure": ("seeds: 2", "seeds: 2\nmeasure: top1", 4, "'test_top1'"),
     "unknown row in a contrast": ("[stn, cnn]", "[snt, cnn]", 5, "unknown row in a contrast 'snt'. Did you mean 'stn'?"),
+    "unknown row in the names": ("seeds: 2", "seeds: 2\nnames:\n  snt: it", 5, "unknown row in names 'snt'. Did you mean 'stn'?"),
     "another contrast's row": ("[stn, cnn]", "[stn, cnn]\n  - [stn, cnm]", 6, "'cnm'. Did you mean 'cnn'?"),
     "three rows in a contrast": ("[stn, cnn]", "[stn, cnn, stn]", 5, "contrasts.0"),
     "contrasts that are no pairs": ("  - [stn, cnn]", "  stn", 4, "contrasts: expected a valid list"),

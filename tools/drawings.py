@@ -1,4 +1,4 @@
-"""Draw the layer, and what each of theta's six numbers does, as SVG: assets/images/*.svg.
+"""Draw the layer, what theta's six numbers do, and several looks, as SVG: assets/images/*.svg.
 
     python tools/drawings.py
 
@@ -54,12 +54,7 @@ def box(name, lit):
 
 def layer(lit=()):
     """The whole network: forwards in ink, the way of the gradient in orange."""
-    heads = "".join(
-        f"<marker id='{name}' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' "
-        f"markerHeight='7' orient='auto'><path d='M0,0 L8,4 L0,8 z' fill='{color}'/></marker>"
-        for name, color in (("forth", show.INK), ("back", show.WINDOW))
-    )
-    parts = [f"<defs>{heads}</defs>", "".join(box(name, name in lit) for name in PARTS)]
+    parts = [heads(), "".join(box(name, name in lit) for name in PARTS)]
     parts += [text(60, 122, "x", 20, weight="bold"), text(60, 142, "(B, C, H, W)", 12)]
     parts += [arrow([(60, 102), (60, 48), (148, 48)]), arrow([(108, 128), (568, 128)])]
     parts += [arrow([(290, 40), (358, 40)]), text(326, 14, "theta", 13, weight="bold")]
@@ -80,6 +75,57 @@ def layer(lit=()):
     return svg(1070, 195, "".join(parts), "The layer: a localization net answers theta, the grid "
                "says where to read, the sampler reads there, the classifier sees the result; "
                "the gradient flows back the same way")  # fmt: skip
+
+
+def heads():
+    return "<defs>" + "".join(
+        f"<marker id='{name}' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' "
+        f"markerHeight='7' orient='auto'><path d='M0,0 L8,4 L0,8 z' fill='{color}'/></marker>"
+        for name, color in (("forth", show.INK), ("back", show.WINDOW))
+    ) + "</defs>"  # fmt: skip
+
+
+def tile(left, top, wide, words, fill="#f1f3f5"):
+    """A rounded box, 44 high, with a word in it."""
+    return (
+        f"<rect x='{left}' y='{top}' width='{wide}' height='44' rx='8' fill='{fill}' "
+        f"stroke='{show.INK}'/>" + text(left + wide / 2, top + 27, words, 14, weight="bold")
+    )
+
+
+def unrolled():
+    """Three looks: forwards in ink, the way of the gradient in orange, and where it is cut."""
+    parts = [heads(), text(60, 66, "theta = I", 14, weight="bold"), arrow([(105, 61), (168, 61)])]
+    parts += [text(60, 266, "x", 20, weight="bold"), arrow([(75, 261), (148, 261)])]
+    for k in range(3):
+        left = 150 + 270 * k
+        parts += [tile(left + 20, 40, 130, "compose"), tile(left, 140, 170, "localization net")]
+        parts += [tile(left, 240, 170, f"picture {k + 1}", show.PAPER)]
+        parts += [arrow([(left + 60, 240), (left + 60, 186)])]
+        parts += [arrow([(left + 60, 140), (left + 60, 86)])]
+        parts += [text(left + 18, 118, "step / 3", 12)]
+        parts += [arrow([(left + 110, 86), (left + 110, 138)], show.WINDOW, True)]
+        if k:
+            cross = f"M{left + 46},206 l28,14 m0,-14 l-28,14"
+            parts += [f"<path d='{cross}' stroke='{show.WINDOW}' stroke-width='3'/>"]
+            parts += [text(left + 116, 218, "detach", 13, show.WINDOW)]
+        after = "classifier" if k == 2 else ""
+        parts += [arrow([(left + 150, 52), (left + (288 if k < 2 else 250), 52)])]
+        parts += [text(left + (218 if k < 2 else 206), 42, f"theta {k + 1}", 12)]
+        if k < 2:
+            parts += [arrow([(left + 288, 72), (left + 152, 72)], show.WINDOW, True)]
+            parts += [arrow([(left + 220, 52), (left + 220, 262), (left + 268, 262)])]
+        else:
+            parts += [arrow([(left + 250, 72), (left + 152, 72)], show.WINDOW, True)]
+            parts += [text(left + 292, 58, after, 14, weight="bold")]
+    parts += [text(480, 318, "each picture is x, read through the theta so far", 13)]
+    parts += [text(480, 340, "dashed: the way of the gradient", 13, show.WINDOW)]
+    words = (
+        "Three looks, unrolled: each shows the localization net what the window shows now, and "
+        "composes its step with theta; the gradient runs back through the thetas, and is cut "
+        "where the picture is handed on"
+    )
+    return svg(1040, 355, "".join(parts), words)
 
 
 def svg(width, height, inside, words):
@@ -118,3 +164,4 @@ if __name__ == "__main__":
     for name in PARTS:
         (IMAGES / f"layer-{name}.svg").write_text(layer((name,)))
     (IMAGES / "theta.svg").write_text(six_numbers())
+    (IMAGES / "unrolled.svg").write_text(unrolled())

@@ -153,9 +153,10 @@ def handout(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(CHAPTERS.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        taken = 0
+        taken, exercises = 0, False
         for cell in notebook.cells:
-            if cell.cell_type == "markdown":
+            exercises |= cell.source.startswith("## Exercises")  # folds before explain more
+            if cell.cell_type == "markdown" and exercises:
                 cell.source, count = FOLD.subn("", cell.source)
                 taken += count
         nbformat.write(notebook, folder / path.name)

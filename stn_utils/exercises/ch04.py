@@ -4,7 +4,39 @@ difference needs.
 
 import torch
 
-from . import checker, expect_shape
+from . import checker, expect_shape, quiz
+
+answer = quiz(
+    {
+        "trap": (
+            "c",
+            {
+                "a": "One-vs-rest counts eight of ten classes as right for every wrong answer.",
+                "b": "That takes one class too few: an error is counted in two of ten classes.",
+                "c": "1 - 5 (1 - 0.99): an error of one point is five of top-1.",
+                "d": "That is ten times the error; two classes of ten see it, so it is five times.",
+            },
+        ),
+        "holm": (
+            "c",
+            {
+                "a": "That is no proof of equality: the interval allows up to 0.8 points.",
+                "b": "It was one of twelve asked: such an interval comes by chance often enough.",
+                "c": "It may be there; with these seeds and twelve questions it is not shown.",
+                "d": "How alike the seeds are stands in the interval already.",
+            },
+        ),
+        "lost": (
+            "b",
+            {
+                "a": "It is narrow, and that is the danger.",
+                "b": "In six of ten such studies no lost run is among the five.",
+                "c": "They make a share good to a quarter of a point; that is not the doubt here.",
+                "d": "Wilson's is for shares: it would serve the share of lost runs.",
+            },
+        ),
+    }
+)
 
 
 @checker

@@ -1,12 +1,12 @@
-"""Chapter 05: coordinates, a CoordConv layer without the popular one's mistakes, and the picture
-that it adds.
+"""Chapter 05: coordinates, a CoordConv layer without the popular one's mistakes, the picture that
+it adds, and questions.
 """
 
 import torch
 
 from ..layers import CoordConv2d
 from ..layers import coordinates as reference
-from . import checker, expect_shape, hunter
+from . import checker, expect_shape, hunter, quiz
 
 
 @checker
@@ -123,3 +123,25 @@ def check_added(added):
         assert torch.allclose(got, wanted, atol=1e-5), (
             "Convolve the coordinates alone, with their own part of the weights."
         )
+
+
+answer = quiz({
+    "patch": ("a", {
+        "a": "The same weights meet the same values. That is what equivariance says.",
+        "b": "Its weights are the same at every place; nothing tells it left from right.",
+        "c": "It sees the patch, at both places, and its answer peaks there.",
+        "d": "A larger kernel sees more around the patch, and still answers alike at both places.",
+    }),
+    "stop": ("d", {
+        "a": "The held-out places decided when to stop, so they no longer test anything.",
+        "b": "It may have trained too little or enough; the score cannot say, it was chosen.",
+        "c": "Nothing is above 100 %, and a later epoch may well be worse.",
+        "d": "Of many epochs the luckiest was kept. Stop by something else, then read them once.",
+    }),
+    "power": ("b", {
+        "a": "Even if it were there, 97 of 100 such studies would find nothing.",
+        "b": "Finding nothing was nearly certain, with or without an effect. Read the interval.",
+        "c": "Power is how often a true effect is found, not how likely the effect is.",
+        "d": "They are right. There are too few seeds for the question.",
+    }),
+})  # fmt: skip

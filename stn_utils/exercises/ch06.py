@@ -1,9 +1,32 @@
-"""Chapter 06: unrolling warps, one more look, coming to rest."""
+"""Chapter 06: one more look, equal steps, coming to rest."""
 
 import torch
 
 from .. import warp
-from . import checker, expect_shape
+from . import checker, expect_shape, quiz
+
+answer = quiz(
+    {
+        "compose": (
+            "a",
+            {
+                "a": "A value between pixels is a mean of them; ten means in a row blur.",
+                "b": "They do: composed first, the ten are the identity, and nothing is lost.",
+                "c": "It turns about the middle of the canvas and stays on it.",
+                "d": "A coarser turn needs fewer samplings, so it blurs less, not more.",
+            },
+        ),
+        "cell": (
+            "b",
+            {
+                "a": "It may have got one, and learned something that changes no answer.",
+                "b": "In this network, on these pictures, the answers do not depend on it.",
+                "c": "One network says nothing of others; a study trains with it and without.",
+                "d": "That is another question: train without it, and compare.",
+            },
+        ),
+    }
+)
 
 
 def _thetas(count, seed=0):
@@ -13,26 +36,23 @@ def _thetas(count, seed=0):
 
 
 @checker
-def check_unroll(unroll):
-    """unroll(steps) -> the one theta (1, 2, 3) of looking through all steps, the first first."""
-    steps = _thetas(4)
-    corners = torch.tensor(
-        [[-1.0, 1, 0], [-1, 0.5, 0], [1, 1, 1]], dtype=torch.float64
-    )  # three points, homogeneous
-    points = corners
-    for step in reversed(steps):  # a point of the last picture, traced back to the first
-        points = torch.cat([step[0] @ points, torch.ones(1, 3, dtype=torch.float64)])
-    wanted = points[:2] @ torch.linalg.inv(corners)
-    got = unroll(list(steps))
-    expect_shape(got, (1, 2, 3), "the theta")
-    backwards = steps[-1]
-    for step in steps[-2::-1]:
-        backwards = warp.compose(backwards, step)
-    assert not torch.allclose(got, backwards), (
-        "The order: the first step is looked through first, so it stands leftmost."
-    )
-    assert torch.allclose(got[0], wanted), "compose them one by one, from the first on."
-    assert torch.allclose(unroll(steps[:1]), steps[0]), "A single step unrolls to itself."
+def check_equal_step(equal_step):
+    """equal_step(theta, count) -> the step (1, 2, 3) that, composed count times, is theta."""
+    turned = warp.affine(torch.tensor([70.0], dtype=torch.float64), scale=0.6, shift_x=0.3)
+    for theta, count in ((turned, 3), (warp.affine(torch.tensor([-40.0]).double()), 5)):
+        got = equal_step(theta, count)
+        expect_shape(got, (1, 2, 3), "the step")
+        got = torch.as_tensor(got, dtype=torch.float64)
+        still = warp.identity(dtype=torch.float64)
+        assert not torch.allclose(got, still + (theta - still) / count), (
+            "A part of the difference is not a root: compose it count times, and see."
+        )
+        whole = still
+        for _ in range(count):
+            whole = warp.compose(whole, got)
+        assert torch.allclose(whole, theta, atol=1e-6), (
+            f"Composed {count} times it gives {whole[0].tolist()}, not {theta[0].tolist()}."
+        )
 
 
 @checker

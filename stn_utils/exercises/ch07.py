@@ -3,7 +3,7 @@
 import torch
 
 from ..actions import matrices, partner
-from . import checker, expect_shape, hunter
+from . import checker, expect_shape, hunter, quiz
 
 
 @checker
@@ -158,3 +158,25 @@ def check_my_moves(my_moves):
         raise AssertionError(str(error)) from None
     alone = [name for number, (name, _) in enumerate(moves) if partner(moves, number) is None]
     assert not alone, f"No move takes {', '.join(map(repr, alone))} back."
+
+
+answer = quiz({
+    "past": ("c", {
+        "a": "They may be larger than all that follow.",
+        "b": "A discount weighs later rewards less. It takes no earlier one away.",
+        "c": "They are known before the draw, and the slope of log pi is zero in the mean.",
+        "d": "It holds without any critic.",
+    }),
+    "baseline": ("b", {
+        "a": "Then it could not leave the mean over moves: the gradient would be another.",
+        "b": "All that is known before the draw multiplies a mean of zero, so the gradient stays.",
+        "c": "The reward follows from the move: subtract it, and nothing is left to learn from.",
+        "d": "A constant is allowed, but so is a guess for each picture and step: a critic.",
+    }),
+    "oracle": ("a", {
+        "a": "It has found them, though by reading the label, which no policy can do.",
+        "b": "The oracle knows the answer before it moves. No training gives that to a policy.",
+        "c": "It looks one move ahead: a plan of six moves may beat it.",
+        "d": "The two classifiers were not compared on the same views.",
+    }),
+})  # fmt: skip

@@ -1,82 +1,129 @@
-"""Chapter 07's game: a reader moves the window of a trained policy, and may do better than it."""
+"""Chapter 07's game: three moves of a trained policy's window, counted out for a page."""
 
+import itertools
+import json
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from .. import show
+from ..actions import Move
 from ..models import ReinforcedNet
-from ..player import explorer_still
-from ..warp import compose, identity
+from ..player import explorer_still, fill
+from ..warp import compose, corners, identity, on_shape
+
+TURNS = 3  # moves of the reader
+ACROSS = 16  # views in a row of the sheet
+
+Path = tuple[int, ...]  # numbers of moves, one after the other
 
 
-class Episode:
-    """A reader's own moves on one image x (1, C, H, W) of class y, seen by a trained net."""
-
-    def __init__(self, net: ReinforcedNet, x: Tensor, y: int) -> None:
-        self.net, self.x, self.y, self.transformer = net.eval(), x, y, net.transformer
-        self.theta: Tensor = identity()
-        self.moves: list[int] = []
-
-    @torch.no_grad()
-    def look(self, theta: Tensor) -> tuple[int, float, float]:
-        """What the classifier says of theta's window: the answer, its probability, the loss."""
-        logits = self.net.logits_through(self.x, theta)
-        loss = F.cross_entropy(logits, torch.tensor([self.y])).item()
-        return int(logits.argmax()), float(logits.softmax(dim=1).max()), loss
-
-    def move(self, number: int) -> float:
-        """Make one more move; returns its reward, the decrease of the loss."""
-        before = self.look(self.theta)[2]
-        self.theta = compose(self.theta, self.transformer.moves[[number]])
-        self.moves.append(number)
-        return before - self.look(self.theta)[2]
-
-    def policy_loss(self) -> float:
-        """The loss after as many moves of the policy's own."""
-        return self.look(self.net.looks(self.x)[-1])[2]
+def paths(count: int, turns: int = TURNS) -> list[Path]:
+    """All paths of 0 to `turns` moves out of `count`, short ones first."""
+    return [p for t in range(turns + 1) for p in itertools.product(range(count), repeat=t)]
 
 
-def policy_widget(net: ReinforcedNet, x: Tensor, y: int, names: list[str]) -> Any:
-    """Buttons for the moves of a trained net on one image x (1, C, H, W) of class y.
+def follow(
+    net: ReinforcedNet, x: Tensor, moves: list[Path]
+) -> tuple[list[Tensor], dict[Path, int]]:
+    """The windows (1, 2, 3) that paths lead to on images like x, each once, and which is whose.
 
-    names: those of the moves.
+    With a path its beginnings must be there, before it.
     """
-    import ipywidgets
+    steps = on_shape(net.transformer.moves, (x.shape[2], x.shape[3]))
+    by_path, numbers, found, at = {(): identity()}, {}, [], {}
+    for path in moves:
+        if path:
+            by_path[path] = compose(by_path[path[:-1]], steps[[path[-1]]])
+        key = tuple((1e4 * by_path[path]).round().int().flatten().tolist())
+        if key not in numbers:  # left and then right is where one was
+            numbers[key] = len(found)
+            found.append(by_path[path])
+        at[path] = numbers[key]
+    return found, at
 
-    game = Episode(net, x, y)
-    picture, text = ipywidgets.Image(format="png", width=560), ipywidgets.HTML()
 
-    def update(reward=None):
-        answer, chance, loss = game.look(game.theta)
-        picture.value = show.encode(explorer_still(x[0], game.theta))
-        left = game.transformer.steps - len(game.moves)
-        said = f"It is a {y}. The classifier says {answer} ({100 * chance:.0f} %); loss {loss:.3f}."
-        said += f" Last reward {reward:+.3f}." if reward is not None else ""
-        said += (
-            f" Moves left: {left}."
-            if left
-            else f" Done. The policy ends at loss {game.policy_loss():.3f}."
+@torch.no_grad()
+def read(net: ReinforcedNet, x: Tensor, y: int, thetas: list[Tensor]) -> tuple[Tensor, ...]:
+    """What windows show of one image (V, C, h, w), the chances of the classes, and the losses."""
+    x = net.eval().normalize(x).expand(len(thetas), -1, -1, -1)
+    views = net.transformer.warp_through(x, torch.cat(thetas))
+    logits = net.classify(views)
+    wanted = torch.full((len(thetas),), y)
+    return views, logits.softmax(dim=1), F.cross_entropy(logits, wanted, reduction="none")
+
+
+@torch.no_grad()
+def hardest(net: ReinforcedNet, x: Tensor, y: Tensor, among: int = 10) -> int:
+    """The number of the image of x (N, C, H, W) that is worth a game.
+
+    Of the `among` images with the highest loss after the policy's own moves: the one whose loss
+    some three moves bring lowest.
+    """
+    losses = F.cross_entropy(net.eval()(x), y, reduction="none")
+    worst = losses.topk(min(among, len(x))).indices.tolist()
+    thetas, _ = follow(net, x, paths(len(net.transformer.moves)))
+    lowest = [read(net, x[[i]], int(y[i]), thetas)[2].min().item() for i in worst]
+    return worst[lowest.index(min(lowest))]
+
+
+@torch.no_grad()
+def game(net: ReinforcedNet, x: Tensor, y: int, actions: list[Move]) -> dict[str, Any]:
+    """All that the page knows of a game on one image x (1, 1, H, W) of class y.
+
+    paths: {moves as digits: number of the view}; of each view its window's corners, the loss and
+    the chances in percent. policy: the path it takes; best: that of three moves whose end has the
+    lowest loss.
+    """
+    asked = net.eval().transformer.rollout(net.normalize(x))
+    own = tuple(int(move) for move in asked.moves)
+    known = paths(len(actions))
+    known += [own[: t + 1] for t in range(TURNS, len(own))]
+    thetas, at = follow(net, x, known)
+    views, chances, losses = read(net, x, y, thetas)
+    best = min((p for p in at if len(p) == TURNS), key=lambda p: (losses[at[p]].item(), p))
+    return {
+        "names": [name for name, _ in actions],
+        "truth": y,
+        "turns": TURNS,
+        "across": ACROSS,
+        "paths": {"".join(map(str, path)): view for path, view in at.items()},
+        "losses": [round(loss, 3) for loss in losses.tolist()],
+        "chances": [[round(100 * chance) for chance in line] for line in chances.tolist()],
+        "corners": [[round(v, 3) for v in corners(t).flatten().tolist()] for t in thetas],
+        "policy": "".join(map(str, own)),
+        "best": "".join(map(str, best)),
+        "input": _sheet(net.normalize(x), 1),
+        "sheet": _sheet(views, ACROSS),
+        "size": views.shape[3:1:-1],
+    }
+
+
+def _sheet(views, across):
+    """Views (V, 1, h, w) as one grey picture, `across` in a row, as a data: URI."""
+    low, high = views.min(), views.max()
+    pixels = ((views[:, 0] - low) / (high - low).clamp(min=1e-6) * 255).round().byte()
+    _, height, width = pixels.shape
+    sheet = torch.zeros(-(-len(pixels) // across) * height, across * width, dtype=torch.uint8)
+    for number, view in enumerate(pixels):
+        top, left = number // across * height, number % across * width
+        sheet[top : top + height, left : left + width] = view
+    return show.data_uri(show.encode(Image.fromarray(sheet.numpy())), "png")
+
+
+def game_html(net: ReinforcedNet, x: Tensor, y: int, actions: list[Move]) -> str:
+    """A game of three moves on one grey image x (1, 1, H, W) of class y, as a self-contained page.
+
+    Every view is counted out beforehand: it plays without a kernel and without a network. actions:
+    the moves that the net was built with, at most ten.
+    """
+    if x.shape[1] != 1 or len(actions) > 10:
+        raise ValueError(
+            f"a game has one channel and at most ten moves, got {x.shape[1]} and {len(actions)}."
         )
-        text.value = f"<p>{said}</p>"
-        for button in buttons:
-            button.disabled = not left
-
-    def press(button):
-        if len(game.moves) < game.transformer.steps:  # a second press may come too soon
-            update(game.move(buttons.index(button)))
-
-    def restart(_):
-        game.theta, game.moves = identity(), []
-        update()
-
-    buttons = [ipywidgets.Button(description=name) for name in names]
-    for button in buttons:
-        button.on_click(press)
-    again = ipywidgets.Button(description="start again", button_style="warning")
-    again.on_click(restart)
-    update()
-    rows = [ipywidgets.HBox(buttons[i : i + 4]) for i in range(0, len(buttons), 4)]
-    return ipywidgets.VBox([picture, text, *rows, again])
+    known = json.dumps(game(net, x, y, actions), separators=(",", ":"))
+    still = show.data_uri(show.encode(explorer_still(x[0], identity())), "png")
+    return fill("game.html", GAME=known, STILL=still)

@@ -210,14 +210,13 @@ def forest(
     """A study's contrasts as effects: each difference with its 95 % t-interval, a line at none.
 
     Filled where it is significant after Holm, over all contrasts of the plan. Grouped by world.
-    names: {row: what to call it}; default: as in the plan.
+    names: {row: what to call it}, where it is not what the plan says.
     """
-    names, labels, group = names or {}, [], None
-    figure = Figure(figsize=(WIDTH, 0.6 + 0.32 * len(chosen.contrasts)))
+    names, labels, group = {**chosen.names, **(names or {})}, [], None
+    found = [c for c in study.contrasts(chosen) if c.half == c.half]  # nan: too few pairs
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.32 * len(found)))
     ax = figure.subplots()
-    for c in study.contrasts(chosen):
-        if c.mean is None or c.half is None:
-            continue
+    for c in found:
         one = chosen.rows[c.ours]
         if group != (group := f"{one.dataset}, {one.world}"):
             labels.append(group)

@@ -248,7 +248,7 @@ def show_animation(
 def gif(runs: Runs, path: Path | str, count: int | None = None) -> None:
     """Write and show the progress GIF of a Run's warps, with its film strip; as in `frames`."""
     title = " beside ".join(runs) if isinstance(runs, dict) else runs.title
-    alt = f"{title}: the warp of some digits, epoch by epoch"
+    alt = f"{title}: the warp of some pictures, epoch by epoch"
     show_animation(frames(runs, count), path, filmstrip(runs, count), alt)
 
 

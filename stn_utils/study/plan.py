@@ -23,9 +23,10 @@ MOST_LINES = 10_000  # keys of a plan: aliases of aliases would be more than a m
 class Study(BaseModel):
     """A plan (NAME.yaml) and its records (NAME.jsonl), side by side in `folder`.
 
-    rows: {row name: Experiment without its seed}. contrasts: pairs of rows whose difference in
-    `measure` is asked for. own_seeds: how many seeds, for the rows that ask for other than `seeds`.
-    columns: what its table shows.
+    rows: {row name: Experiment without its seed}. names: what to call a row in a picture, if not by
+    its own name; one name means one network in all studies. contrasts: pairs of rows whose
+    difference in `measure` is asked for. own_seeds: how many seeds, for the rows that ask for other
+    than `seeds`. columns: what its table shows.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -41,6 +42,7 @@ class Study(BaseModel):
     contrasts: list[tuple[str, str]] = []
     rows: dict[str, Experiment] = Field(min_length=1)
     own_seeds: dict[str, Seeds] = {}
+    names: dict[str, str] = {}
 
     @property
     def path(self) -> Path:
@@ -264,6 +266,9 @@ def load(name: str, folder: Folder = FOLDER) -> Study:
         kind, *rest = error.errors()[0]["loc"]
         with at(*(["rows", rest[0], "seeds"] if kind == "own_seeds" else [kind, *rest])):
             raise ValueError(explain(error)) from None
+    for row in study.names:
+        with at("names", row):
+            one_of("row in names", row, list(rows))
     for i, pair in enumerate(study.contrasts):
         for row in pair:
             with at("contrasts", i):

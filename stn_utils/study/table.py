@@ -144,7 +144,7 @@ def table(study: Study) -> str:
 class Contrast(NamedTuple):
     """The difference ours - theirs between two rows of a plan, over paired seeds.
 
-    mean and half are those of its 95 % t-interval, None where less than two pairs have the study's
+    mean and half are those of its 95 % t-interval, nan where less than two pairs have the study's
     measure. left_out: pairs that have it not. p: the paired t-test's, after Holm over all contrasts
     of the plan, also those that cannot be answered yet.
     """
@@ -153,8 +153,8 @@ class Contrast(NamedTuple):
     theirs: str
     pairs: int
     left_out: int
-    mean: float | None = None
-    half: float | None = None
+    mean: float = math.nan
+    half: float = math.nan
     p: float = math.nan
 
 
@@ -174,7 +174,7 @@ def contrasts(study: Study) -> list[Contrast]:
         found.append(Contrast(*names, *counts, *(metrics.compare(*pair) if enough else ())))
         p_values += [metrics.paired_p(*pair)] if enough else []
     adjusted = iter(metrics.holm(p_values, len(study.contrasts)))
-    return [c if c.mean is None else c._replace(p=next(adjusted)) for c in found]
+    return [c if math.isnan(c.mean) else c._replace(p=next(adjusted)) for c in found]
 
 
 def _contrast_lines(study):
@@ -183,7 +183,7 @@ def _contrast_lines(study):
         if not c.pairs + c.left_out:
             continue
         start = f"{c.ours} minus {c.theirs}"
-        if c.mean is None:
+        if math.isnan(c.mean):
             lacking = f"{c.left_out} of {c.pairs + c.left_out} paired seeds have no {study.measure}"
             lines += [f"{start}: -, {lacking}"] if c.left_out else []
             continue

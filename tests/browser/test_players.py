@@ -14,10 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stn_utils.experiment import Experiment
-from stn_utils.models import build
 from stn_utils.player import explore_html, microscope_html, player_html
-from stn_utils.spec import ImageSpec
 from stn_utils.warp import affine, warp
 
 LABELS = ["epoch 0", "epoch 1", "epoch 2"]
@@ -32,17 +29,6 @@ def soft_picture():
     """A picture (1, 12, 12) in [0, 1] of whole grey levels, no two rows or columns alike."""
     rows, columns = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
     return ((rows * 17 + columns * 5) % 256 / 255)[None]
-
-
-MOVES = ["stay", "turn 10", "turn -10", "turn 30", "turn -30"]
-
-
-def policy_game():
-    """What the policy's widget takes: a net of two moves as it is built, a picture, its class, and the moves' names."""
-    torch.manual_seed(0)
-    known = ImageSpec(1, (28, 28), (28, 28), 10, [0.0], [0.5], [0.3])
-    net = build(Experiment(model="reinforced", actions="turns", steps=2, classifier="fcn"), known)
-    return net, soft_picture().repeat(1, 3, 3)[None, :, :28, :28], 3, MOVES
 
 
 def shown(player):
@@ -271,14 +257,12 @@ CELLS = [
     "from IPython.display import HTML, display\n"
     "import test_players as made_up\n"
     "from stn_utils import player\n"
-    "from stn_utils.exercises.game import policy_widget\n"
     "from PIL import Image",
     "display(HTML(made_up.player_page()))",
     "display(HTML(player.explore_html(made_up.soft_picture())))",
     "pictures = [Image.new('RGB', (60, 30), colour) for colour in ('red', 'green', 'blue')]\n"
     "display(player.player_widget(pictures))",
     "display(player.explore_widget(made_up.soft_picture()))",
-    "display(policy_widget(*made_up.policy_game()))",
     "print('all', 'cells', 'ran')",
 ]
 
@@ -428,34 +412,3 @@ def test_in_lab_the_explorer_widgets_slider_changes_picture_and_matrix(notebook)
     notebook.wait_for_function(
         "([img, src]) => img.src !== src", arg=[image.element_handle(), before]
     )
-
-
-def test_in_lab_the_policy_widgets_buttons_move_until_no_move_is_left_and_start_again_does(
-    notebook,
-):
-    widget = notebook.locator(".jp-OutputArea-output:has(button:text-is('start again'))")
-    image, text, buttons = widget.locator("img"), widget.locator("p"), widget.locator("button")
-    assert [button.inner_text() for button in buttons.all()] == [*MOVES, "start again"]
-    text.get_by_text("Moves left: 2.").wait_for()
-    first = text.inner_text()
-    assert first.startswith("It is a 3. The classifier says ") and "reward" not in first
-    for name, said in (
-        ("turn 30", "Moves left: 1."),
-        ("turn -10", "Done. The policy ends at loss "),
-    ):
-        before = image.get_attribute("src")
-        assert all(button.is_enabled() for button in buttons.all())
-        widget.get_by_role("button", name=name, exact=True).click()
-        widget.get_by_text(said).wait_for()
-        assert re.search(r"Last reward [+-]\d+\.\d{3}\.", text.inner_text())
-        notebook.wait_for_function(
-            "([img, src]) => img.src !== src", arg=[image.element_handle(), before]
-        )
-    widget.locator("button:disabled").nth(len(MOVES) - 1).wait_for()
-    assert [button.inner_text() for button in buttons.all() if button.is_enabled()] == [
-        "start again"
-    ]
-    buttons.last.click()
-    widget.get_by_text("Moves left: 2.").wait_for()
-    widget.locator("button:enabled").nth(len(MOVES)).wait_for()
-    assert text.inner_text() == first
