@@ -17,7 +17,7 @@ from .actions import ACTIONS
 from .data import DATASETS, OWN, WORLDS
 from .data.worlds import is_random
 from .families import FAMILIES
-from .models import CONTROLS, MODELS, POLICIES, RECURRENCES
+from .models import CHANNELS, CONTROLS, MODELS, POLICIES, RECURRENCES
 from .names import one_of
 from .warp import PADDINGS
 
@@ -90,6 +90,8 @@ class Experiment(BaseModel):
     """halves with CoordConv layers"""
     activation: Literal["relu", "leaky-relu"] = "relu"
     """what follows the localization's convolutions"""
+    channels: Literal[tuple(CHANNELS)] = "tutorial"
+    """channels of the convolutions: the PyTorch tutorial's, or seed project 2's for CIFAR-10"""
     width: Annotated[float, Field(gt=0, le=16)] = 1.0
     """channels and hidden units of the classifier, times this"""
     output_size: Annotated[int, Field(ge=16, le=1024)] | None = None
@@ -159,8 +161,9 @@ class Experiment(BaseModel):
             owner = "recurrence='composed' or 'corrected'"
             self._refuse("resample", owner, f"not {self.recurrence!r}")
         convolutions = self.coordconv in ("classifier", "both") or self.width != 1
+        convolutions = convolutions or self._is_set("channels")
         if self.classifier == "fcn" and convolutions:
-            why = "coordconv and width change those of 'cnn'"
+            why = "coordconv, channels and width change those of 'cnn'"
             raise ValueError(f"classifier='fcn' has no convolutions and one width: {why}.")
         if (self.dataset == OWN) != (self.world == OWN):
             got = f"got dataset={self.dataset!r} and world={self.world!r}"

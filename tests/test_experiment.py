@@ -216,7 +216,7 @@ def test_the_dense_classifier_goes_with_every_model_but_not_with_what_changes_co
     assert Experiment(model=model, classifier="fcn").classifier == "fcn"
     for wrong in ({"coordconv": "classifier"}, {"width": 2.0}, {"width": 0.5}):
         with pytest.raises(
-            ValueError, match="classifier='fcn' has no convolutions .*coordconv and width"
+            ValueError, match="classifier='fcn' has no convolutions .*coordconv, channels and width"
         ):
             Experiment(model=model, classifier="fcn", **wrong)
 
@@ -249,6 +249,7 @@ def test_json_round_trip_keeps_every_field():
         dataset="glyphs", world="translated42", model="convnet", output_size=20, normalize="after", padding="border",
         optimizer="sgd", lr=0.1 + 0.2, loc_lr_ratio=0.1, momentum=0.9, batch_size=7, epochs=2, n_train=100,
         replica=True, seed=11, mean=0.1, std=0.3, grad_clip=1.0, patience=3, augment=True, coordconv="classifier", width=1.13,
+        channels="s2",
     )  # fmt: skip
     others = [  # what a convnet cannot have
         Experiment(coordconv="both", activation="leaky-relu", family="rotation", classifier="cnn"),
@@ -278,7 +279,7 @@ def test_json_with_a_misspelt_field_names_the_nearest():
 
 NEW = {  # what came later, and the value that leaves everything as it was
     "mean": None, "std": None, "grad_clip": None, "patience": None, "augment": False,
-    "coordconv": "none", "activation": "relu", "width": 1.0, "family": "affine", "steps": 2, "recurrence": "composed",
+    "coordconv": "none", "activation": "relu", "width": 1.0, "channels": "tutorial", "family": "affine", "steps": 2, "recurrence": "composed",
     "resample": False, "actions": "all", "policy": "learned", "gamma": 0.98, "entropy": 0.05, "classifier": "cnn",
 }  # fmt: skip
 

@@ -377,6 +377,24 @@ def test_parameter_counts_of_other_convnets_on_clean28(fields, count):
     assert count_parameters(make(model="convnet", **fields)) == count
 
 
+def test_the_seed_projects_network_for_cifar10_has_its_published_sizes():
+    spec = ImageSpec(3, (32, 32), (32, 32), 10, [0.5] * 3, [0.5] * 3, [0.25] * 3)
+    net = build(Experiment(dataset="cifar10", world="clean32", channels="s2"), spec)
+    assert count_parameters(net.transformer) == 280_166
+    assert count_parameters(net.classifier) == 134_256
+    x = torch.rand(2, 3, 32, 32)
+    assert net(x).shape == (2, 10) and torch.allclose(net.looks(x)[0], identity(2))
+    plain = build(
+        Experiment(dataset="cifar10", world="clean32", channels="s2", model="convnet"), spec
+    )
+    assert count_parameters(plain) == 134_256
+
+
+def test_channels_are_the_convolutions_and_dense_layers_have_none():
+    with pytest.raises(ValueError, match="classifier='fcn' has no convolutions"):
+        Experiment(channels="s2", classifier="fcn")
+
+
 def test_width_widens_the_classifier_and_leaves_the_localization_net_alone():
     usual, wide = make(), make(width=2.5)
     sizes = [[p.shape for p in net.transformer.localization.parameters()] for net in (usual, wide)]

@@ -11,6 +11,7 @@ from ..actions import ACTIONS
 from ..layers import CoordConv2d, SpatialTransformer, SpatialTransformerBase
 from ..spec import ImageSpec
 from .nets import (
+    CHANNELS,
     Conv,
     Net,
     Normalize,
@@ -57,7 +58,8 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
         classifier = dense_net(spec.channels, size, spec.classes)
     else:
         conv = _conv_of(experiment, "classifier")
-        classifier = classifier_net(spec.channels, size, spec.classes, conv, experiment.width)
+        wide = experiment.width, CHANNELS[experiment.channels][1]
+        classifier = classifier_net(spec.channels, size, spec.classes, conv, *wide)
     output_norm = normalize_if("after")
     net = Net(input_norm, transformer, output_norm, classifier)
     if isinstance(transformer, ReinforcedTransformer):
@@ -91,7 +93,8 @@ def _transformer(experiment, spec, sampler):
         kind = experiment.policy
         return ReinforcedTransformer(policy, actions, experiment.steps, **sampler, kind=kind)
     slope = 0.01 if experiment.activation == "leaky-relu" else 0.0
-    layers = localization_net(spec.channels, spec.size, conv, slope, experiment.family)
+    after = CHANNELS[experiment.channels][0]
+    layers = localization_net(spec.channels, spec.size, conv, slope, experiment.family, after)
     localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
         return SpatialTransformer(localization, **sampler, family=experiment.family)

@@ -16,6 +16,11 @@ from ..warp import expect_images, identity, make_grid, sample
 Conv = Callable[..., nn.Module]  # nn.Conv2d, or a layer that takes the same arguments
 
 
+# Channels after the two convolutions of the localization net, and of the classifier: the PyTorch
+# tutorial's, and those that vvshankar78's notebook has for CIFAR-10 (seed project 2).
+CHANNELS = {"tutorial": ((8, 10), (10, 20)), "s2": ((64, 128), (32, 64))}
+
+
 def after_two_convs(size: Size, first: int, second: int) -> Size:
     """Size (h, w) of a map after conv `first`, pool 2, conv `second` and pool 2, unpadded.
 
@@ -34,23 +39,26 @@ def localization_net(
     conv: Conv = nn.Conv2d,
     slope: float = 0.0,
     family: str = "affine",
+    after: tuple[int, int] = CHANNELS["tutorial"][0],
 ) -> nn.Sequential:
     """The PyTorch tutorial's localization net: (B, channels, *size) -> (B, 6), affine, or (B, n).
 
     size: (h, w). conv: the convolution to use. slope: below 0, of the two activations after the
-    convolutions; 0 is the tutorial's ReLU. family: of `FAMILIES`, which says n.
+    convolutions; 0 is the tutorial's ReLU. family: of `FAMILIES`, which says n. after: channels
+    after each convolution.
     """
     height, width = after_two_convs(size, 7, 5)
+    first, second = after
     activation = functools.partial(nn.LeakyReLU, slope) if slope else nn.ReLU
     return nn.Sequential(
-        conv(channels, 8, 7),
+        conv(channels, first, 7),
         nn.MaxPool2d(2),
         activation(inplace=True),
-        conv(8, 10, 5),
+        conv(first, second, 5),
         nn.MaxPool2d(2),
         activation(inplace=True),
         nn.Flatten(),
-        nn.Linear(10 * height * width, 32),
+        nn.Linear(second * height * width, 32),
         nn.ReLU(inplace=True),
         start_at_identity(nn.Linear(32, len(FAMILIES[family].identity)), family),
     )
@@ -62,14 +70,15 @@ def classifier_net(
     classes: int,
     conv: Conv = nn.Conv2d,
     width: float = 1.0,
+    after: tuple[int, int] = CHANNELS["tutorial"][1],
 ) -> nn.Sequential:
     """The PyTorch tutorial's classifier: (B, channels, *size) -> logits (B, classes).
 
     conv: the convolution to use. width: times as many channels and hidden units as the tutorial
-    has.
+    has. after: channels after each convolution, of the usual width.
     """
     rows, columns = after_two_convs(size, 5, 5)
-    first, second, hidden = (max(1, round(width * count)) for count in (10, 20, 50))
+    first, second, hidden = (max(1, round(width * count)) for count in (*after, 50))
     return nn.Sequential(
         conv(channels, first, 5),
         nn.MaxPool2d(2),
