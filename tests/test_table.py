@@ -313,6 +313,28 @@ def test_a_pair_with_a_collapsed_run_is_left_out_where_the_plan_says_so(tmp_path
     assert found.p == pytest.approx(stats.ttest_rel([90, 80], [70, 70]).pvalue)
 
 
+def test_a_primary_contrast_is_asked_alone_and_holm_covers_the_others(tmp_path):
+    rows = {name: {"seed": 0} for name in ("a", "b", "c", "d")}
+    pairs = [["a", "b"], ["a", "c"], ["a", "d"]]
+    path = write_plan(tmp_path, rows=rows, contrasts=pairs, primary=True)
+    plan = studies.load("tiny", path)
+    scores = {
+        "a": [0.9, 0.8, 0.85],
+        "b": [0.8, 0.75, 0.77],
+        "c": [0.7, 0.75, 0.8],
+        "d": [0.6, 0.7, 0.5],
+    }
+    write_records(plan, {row: dict(enumerate(each, 1000)) for row, each in scores.items()})
+    raw = [stats.ttest_rel(scores["a"], scores[row]).pvalue for row in "bcd"]
+    small, large = sorted(raw[1:])
+    wanted = {small: min(1, 2 * small), large: max(min(1, 2 * small), large)}
+    assert [c.p for c in studies.contrasts(plan)] == pytest.approx(
+        [raw[0], wanted[raw[1]], wanted[raw[2]]]
+    )
+    assert line_of(table(plan), "a minus b").endswith(f"p {raw[0]:.4f} (primary)")
+    assert "(primary)" not in line_of(table(plan), "a minus c")
+
+
 def test_a_p_value_that_is_none_is_no_small_one():
     assert p_text(math.nan) == "p -"
 

@@ -25,8 +25,9 @@ class Study(BaseModel):
 
     rows: {row name: Experiment without its seed}. names: what to call a row in a picture, if not by
     its own name; one name means one network in all studies. contrasts: pairs of rows whose
-    difference in `measure` is asked for. own_seeds: how many seeds, for the rows that ask for other
-    than `seeds`. columns: what its table shows.
+    difference in `measure` is asked for. primary: whether the first is asked alone, with its power,
+    so that Holm's correction covers the others. own_seeds: how many seeds, for the rows that ask
+    for other than `seeds`. columns: what its table shows.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,6 +41,7 @@ class Study(BaseModel):
     measure: Literal[tuple(MEASURES)] = "test_top1"
     columns: list[Literal[tuple(COLUMNS)]] = ["top1", "lowest", "parameters"]
     contrasts: list[tuple[str, str]] = []
+    primary: bool = False
     rows: dict[str, Experiment] = Field(min_length=1)
     own_seeds: dict[str, Seeds] = {}
     names: dict[str, str] = {}

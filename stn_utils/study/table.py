@@ -146,7 +146,7 @@ class Contrast(NamedTuple):
 
     mean and half are those of its 95 % t-interval, nan where less than two pairs have the study's
     measure. left_out: pairs that have it not. p: the paired t-test's, after Holm over all contrasts
-    of the plan, also those that cannot be answered yet.
+    of the plan, also those that cannot be answered yet; that of a primary one stands alone.
     """
 
     ours: str
@@ -164,17 +164,19 @@ def contrasts(study: Study) -> list[Contrast]:
     by_row: dict[str, dict[int, float]] = {row: {} for row in study.rows}
     for record in study.records():
         by_row[record["row"]][record["seed"]] = value(record)
-    found, p_values = [], []
+    found = []
     for names in study.contrasts:
         ours, theirs = (by_row[row] for row in names)
         shared = sorted(ours.keys() & theirs.keys())
         have = [s for s in shared if not math.isnan(ours[s] + theirs[s])]
         pair = [{s: side[s] for s in have} for side in (ours, theirs)]
         counts, enough = (len(have), len(shared) - len(have)), len(have) > 1
-        found.append(Contrast(*names, *counts, *(metrics.compare(*pair) if enough else ())))
-        p_values += [metrics.paired_p(*pair)] if enough else []
-    adjusted = iter(metrics.holm(p_values, len(study.contrasts)))
-    return [c if math.isnan(c.mean) else c._replace(p=next(adjusted)) for c in found]
+        effect = (*metrics.compare(*pair), metrics.paired_p(*pair)) if enough else ()
+        found.append(Contrast(*names, *counts, *effect))
+    alone, family = found[: study.primary], found[study.primary :]
+    p_values = [c.p for c in family if not math.isnan(c.mean)]
+    adjusted = iter(metrics.holm(p_values, len(family)))
+    return alone + [c if math.isnan(c.mean) else c._replace(p=next(adjusted)) for c in family]
 
 
 def _contrast_lines(study):
@@ -189,7 +191,8 @@ def _contrast_lines(study):
             continue
         both = MEASURES[study.measure][1].format(c.mean, c.half)
         left_out = f" ({c.left_out} left out)" if c.left_out else ""
-        lines.append(f"{start}: {both}, {c.pairs} paired seeds{left_out}, {p_text(c.p)}")
+        first = " (primary)" * (study.primary and not lines)
+        lines.append(f"{start}: {both}, {c.pairs} paired seeds{left_out}, {p_text(c.p)}{first}")
     return lines
 
 
