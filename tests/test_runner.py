@@ -40,6 +40,12 @@ def test_stacked_seeds_make_the_same_records_once(tiny, tiny_data, capsys):
     assert stacked == {("cnn", 1000): None, ("cnn", 1001): 1, ("stn", 1000): 1, ("stn", 1001): 1}
 
 
+def test_a_stack_beside_other_jobs_is_refused_before_anything_runs(tiny, tiny_data):
+    with pytest.raises(ValueError, match="stack=4 and jobs=2: a stack is one process"):
+        run_missing(tiny, device="cpu", stack=4, jobs=2)
+    assert not tiny.path.exists()
+
+
 def test_stacked_seeds_are_copied_from_a_study_that_has_them(tiny, tiny_data, capsys):
     run_missing(tiny, device="cpu")
     (tiny.folder / "other.yaml").write_text((tiny.folder / "tiny.yaml").read_text())

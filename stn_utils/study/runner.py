@@ -38,8 +38,11 @@ def run_missing(
     work side by side: `cat` puts the records of those without a common disk together. stack: how
     many seeds of a row to train at once, on a GPU, by this process alone. A runner that was killed
     goes on after its last whole epoch, one that stacks begins again. Raises ValueError if glyphs
-    stand in for the data, RuntimeError if a runner failed, KeyboardInterrupt if interrupted.
+    stand in for the data and for both stack and jobs, RuntimeError if a runner failed,
+    KeyboardInterrupt if interrupted.
     """
+    if stack > 1 and jobs > 1:
+        raise ValueError(f"stack={stack} and jobs={jobs}: a stack is one process; ask for one.")
     wanted, device = study.missing(rows, seeds, shard), train.pick_device(device)
     if wanted and not shard[0]:
         tqdm.write(f"{study.question.strip()} All of it costs {study.cost}.")
