@@ -17,7 +17,7 @@ from .actions import ACTIONS
 from .data import DATASETS, OWN, WORLDS
 from .data.worlds import is_random
 from .families import FAMILIES
-from .models import CHANNELS, CONTROLS, MODELS, POLICIES, RECURRENCES
+from .models import CHANNELS, CONTROLS, MODELS, PLACES, POLICIES, RECURRENCES
 from .names import one_of
 from .warp import PADDINGS
 
@@ -69,6 +69,9 @@ class Experiment(BaseModel):
     """no transformer, one look, several looks, or moves that a policy chooses"""
     family: Literal[tuple(FAMILIES)] = "affine"
     """warps that a stnet can make"""
+    at: Literal[tuple(PLACES)] = "input"
+    """where a stnet's transformer stands: it warps the picture, or the map behind a convolution of
+    the classifier; shared: the picture, by what the classifier's own convolutions find in it"""
     steps: Annotated[int, Field(ge=1, le=100)] = 2
     """looks of a sequential, moves of a reinforced transformer"""
     recurrence: Literal[tuple(RECURRENCES)] = "composed"
@@ -165,12 +168,29 @@ class Experiment(BaseModel):
         if self.classifier == "fcn" and convolutions:
             why = "coordconv, channels and width change those of 'cnn'"
             raise ValueError(f"classifier='fcn' has no convolutions and one width: {why}.")
+        if self.at != "input":
+            self._refuse_at_a_map()
         if (self.dataset == OWN) != (self.world == OWN):
             got = f"got dataset={self.dataset!r} and world={self.world!r}"
             raise ValueError(f"{OWN!r} is both, or neither: {got}.")
         if self.augment and not is_random(self.world):
             raise ValueError(f"augment=True: in world={self.world!r} nothing is drawn anew.")
         return self
+
+    def _refuse_at_a_map(self):
+        at = f"at={self.at!r}"
+        if self.classifier == "fcn":
+            raise ValueError(f"{at}: classifier='fcn' has no convolutions. Valid: input.")
+        if self.normalize == "localization":
+            self._refuse("normalize", "at='input'", f"not to {at}, whose net reads a map")
+        if PLACES[self.at] and self.family != "affine":
+            self._refuse("family", "at='input' or 'shared'", f"not to {at}")
+        if self.at in ("conv2", "shared"):
+            kinds = {"coordconv": ("localization", "both"), "activation": ("leaky-relu",)}
+            for name, values in kinds.items():
+                if getattr(self, name) in values:
+                    why = f"changes the localization net's convolutions, and {at} leaves it none"
+                    raise ValueError(f"{name}={getattr(self, name)!r} {why}.")
 
     def _is_set(self, name):
         return getattr(self, name) != type(self).model_fields[name].default

@@ -16,6 +16,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 NETS = {
     "stnet": dict(world="translated42"),
     "rotation": dict(family="rotation", padding="border"),
+    "conv1+conv2": dict(at="conv1+conv2", world="translated42"),
+    "shared": dict(at="shared"),
     "convnet": dict(model="convnet", world="translated42"),
     "coordconv": dict(coordconv="both", normalize="after"),
     "sequential": dict(model="sequential", steps=3),

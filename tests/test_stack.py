@@ -6,7 +6,7 @@ from tiny_training import train_and_go
 from tiny_world import tiny_load
 
 from stn_utils import diagnose
-from stn_utils.experiment import Experiment
+from stn_utils.experiment import Experiment, choices
 from stn_utils.models import build
 from stn_utils.stack import Stack
 from stn_utils.train import fit_stacked
@@ -58,6 +58,18 @@ def test_stacked_seeds_are_those_trained_one_by_one(change, device):
         assert run.test["top1"] == pytest.approx(alone.test["top1"], abs=0.035)
         assert run.probe["warped"].shape == alone.probe["warped"].shape
         assert run.provenance["stacked"] == 3 and "stacked" not in alone.provenance
+
+
+@pytest.mark.parametrize("at", choices("at"))
+def test_a_stack_has_the_loss_of_each_net_wherever_its_transformer_stands(at):
+    world, nets = tiny_load("glyphs", "translated42"), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        nets.append(build(Experiment(at=at, world="translated42"), world.spec).eval())
+    x, y = world.train.batch(torch.arange(32))
+    found = Stack(nets).eval().loss(torch.stack([x, x.flip(-1)]), torch.stack([y, y]))
+    alone = torch.stack([nets[0].loss(x, y), nets[1].loss(x.flip(-1), y)])
+    torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_is_drawn_for_each_net_of_its_own():

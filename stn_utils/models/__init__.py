@@ -10,8 +10,11 @@ from torch import nn
 from ..actions import ACTIONS
 from ..layers import CoordConv2d, SpatialTransformer, SpatialTransformerBase
 from ..spec import ImageSpec
+from .depth import PLACES, FeatureNet, SharedNet
 from .nets import (
     CHANNELS,
+    CLASSIFIER_KERNELS,
+    LOCALIZATION_KERNELS,
     Conv,
     Net,
     Normalize,
@@ -20,7 +23,9 @@ from .nets import (
     classifier_net,
     dense_net,
     localization_net,
+    map_size,
     transformers,
+    widen,
 )
 from .reinforced import CONTROLS, POLICIES, Policy, ReinforcedNet, ReinforcedTransformer, Rollout
 from .sequential import RECURRENCES, SequentialTransformer
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 
 MODELS = {  # the options that each has of its own
     "convnet": (),
-    "stnet": ("activation", "family"),
+    "stnet": ("activation", "family", "at"),
     "sequential": ("activation", "steps", "recurrence", "resample"),
     "reinforced": ("steps", "actions", "policy", "gamma", "entropy"),
 }
@@ -60,11 +65,16 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
         conv = _conv_of(experiment, "classifier")
         wide = experiment.width, CHANNELS[experiment.channels][1]
         classifier = classifier_net(spec.channels, size, spec.classes, conv, *wide)
-    output_norm = normalize_if("after")
-    net = Net(input_norm, transformer, output_norm, classifier)
+    parts: dict[str, Any] = {"input_norm": input_norm, "output_norm": normalize_if("after")}
+    parts |= {"transformer": transformer, "classifier": classifier}
+    net: Net
     if isinstance(transformer, ReinforcedTransformer):
-        options = {"gamma": experiment.gamma, "entropy_bonus": experiment.entropy}
-        net = ReinforcedNet(input_norm, transformer, output_norm, classifier, **options)
+        net = ReinforcedNet(**parts, gamma=experiment.gamma, entropy_bonus=experiment.entropy)
+    elif places := PLACES[experiment.at]:
+        inside = _inside(experiment, spec.size, sampler, places)
+        net = FeatureNet(**parts, size=spec.size, inside=inside)
+    else:
+        net = (SharedNet if experiment.at == "shared" else Net)(**parts)
     net.spec = spec
     return net
 
@@ -81,7 +91,7 @@ def _conv_of(experiment, half):
 
 def _transformer(experiment, spec, sampler):
     """What stands before the classifier; a net that decides may have its own normalization."""
-    if experiment.model == "convnet":
+    if experiment.model == "convnet" or PLACES[experiment.at]:
         return Resize(**sampler)
     conv = _conv_of(experiment, "localization")
     own = [_normalization(experiment, spec)] if experiment.normalize == "localization" else []
@@ -92,15 +102,42 @@ def _transformer(experiment, spec, sampler):
             policy.features = nn.Sequential(*own, *policy.features)
         kind = experiment.policy
         return ReinforcedTransformer(policy, actions, experiment.steps, **sampler, kind=kind)
-    slope = 0.01 if experiment.activation == "leaky-relu" else 0.0
-    after = CHANNELS[experiment.channels][0]
-    layers = localization_net(spec.channels, spec.size, conv, slope, experiment.family, after)
-    localization = nn.Sequential(*own, *layers)
+    if experiment.at == "shared":
+        localization = _reading_a_map(experiment, spec.size, len(CLASSIFIER_KERNELS))
+    else:
+        layers = _localization(experiment, spec.channels, spec.size)
+        localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
         return SpatialTransformer(localization, **sampler, family=experiment.family)
     options = {**sampler, "resample": experiment.resample}
     ways = RECURRENCES[experiment.recurrence]
     return SequentialTransformer(localization, experiment.steps, **options, ways=ways)
+
+
+def _localization(experiment, channels, size, convs=0):
+    """It has as many convolutions less as have made what it reads."""
+    conv = _conv_of(experiment, "localization")
+    slope = 0.01 if experiment.activation == "leaky-relu" else 0.0
+    after, kernels = CHANNELS[experiment.channels][0][convs:], LOCALIZATION_KERNELS[convs:]
+    return localization_net(channels, size, conv, slope, experiment.family, after, kernels)
+
+
+def _reading_a_map(experiment, size, convs):
+    """The localization net of what the classifier's first convolutions make of a picture (h, w)."""
+    channels = widen(CHANNELS[experiment.channels][1], experiment.width)[convs - 1]
+    return _localization(experiment, channels, map_size(size, *CLASSIFIER_KERNELS[:convs]), convs)
+
+
+def _inside(experiment, size, sampler, places):
+    """The transformers of maps, {convolutions: transformer}; the first one brings it to size."""
+    padding = "zeros" if sampler["padding"] == "background" else sampler["padding"]
+    inside = {}
+    for convs in places:
+        localization = _reading_a_map(experiment, size, convs)
+        size = sampler["size"]
+        size_out = map_size(size, *CLASSIFIER_KERNELS[:convs])
+        inside[convs] = SpatialTransformer(localization, size_out, padding)
+    return inside
 
 
 def count_parameters(model: nn.Module) -> int:

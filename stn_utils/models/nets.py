@@ -1,6 +1,5 @@
 """The parts of every network, and the network that they make."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,15 +20,23 @@ Conv = Callable[..., nn.Module]  # nn.Conv2d, or a layer that takes the same arg
 CHANNELS = {"tutorial": ((8, 10), (10, 20)), "s2": ((64, 128), (32, 64))}
 
 
-def after_two_convs(size: Size, first: int, second: int) -> Size:
-    """Size (h, w) of a map after conv `first`, pool 2, conv `second` and pool 2, unpadded.
+# What a convolution of the localization net, and of the classifier, spans.
+LOCALIZATION_KERNELS, CLASSIFIER_KERNELS = (7, 5), (5, 5)
+
+
+def map_size(size: Size, *kernels: int) -> Size:
+    """Size (h, w) of a map after convolutions with these kernels, unpadded, each pooled by 2.
 
     Raises ValueError for an image of which nothing would be left.
     """
-    least = first + 2 * second + 1
+    least = 1
+    for kernel in reversed(kernels):
+        least = 2 * least + kernel - 1
     if min(size) < least:
         raise ValueError(f"size: expected at least {least} pixels a side, got {size[0]}x{size[1]}.")
-    height, width = (((side - first + 1) // 2 - second + 1) // 2 for side in size)
+    height, width = size
+    for kernel in kernels:
+        height, width = (height - kernel + 1) // 2, (width - kernel + 1) // 2
     return height, width
 
 
@@ -39,29 +46,33 @@ def localization_net(
     conv: Conv = nn.Conv2d,
     slope: float = 0.0,
     family: str = "affine",
-    after: tuple[int, int] = CHANNELS["tutorial"][0],
+    after: tuple[int, ...] = CHANNELS["tutorial"][0],
+    kernels: tuple[int, ...] = LOCALIZATION_KERNELS,
 ) -> nn.Sequential:
     """The PyTorch tutorial's localization net: (B, channels, *size) -> (B, 6), affine, or (B, n).
 
-    size: (h, w). conv: the convolution to use. slope: below 0, of the two activations after the
+    size: (h, w). conv: the convolution to use. slope: below 0, of the activations after the
     convolutions; 0 is the tutorial's ReLU. family: of `FAMILIES`, which says n. after: channels
-    after each convolution.
+    after each convolution, of as many as there are kernels.
     """
-    height, width = after_two_convs(size, 7, 5)
-    first, second = after
-    activation = functools.partial(nn.LeakyReLU, slope) if slope else nn.ReLU
+    layers: list[nn.Module] = []
+    for count, kernel in zip(after, kernels, strict=True):
+        activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+        layers += [conv(channels, count, kernel), nn.MaxPool2d(2), activation]
+        channels = count
+    height, width = map_size(size, *kernels)
     return nn.Sequential(
-        conv(channels, first, 7),
-        nn.MaxPool2d(2),
-        activation(inplace=True),
-        conv(first, second, 5),
-        nn.MaxPool2d(2),
-        activation(inplace=True),
+        *layers,
         nn.Flatten(),
-        nn.Linear(second * height * width, 32),
+        nn.Linear(channels * height * width, 32),
         nn.ReLU(inplace=True),
         start_at_identity(nn.Linear(32, len(FAMILIES[family].identity)), family),
     )
+
+
+def widen(counts: tuple[int, ...], width: float) -> list[int]:
+    """Numbers of channels, or of hidden units, times a width; at least 1 each."""
+    return [max(1, round(width * count)) for count in counts]
 
 
 def classifier_net(
@@ -75,18 +86,19 @@ def classifier_net(
     """The PyTorch tutorial's classifier: (B, channels, *size) -> logits (B, classes).
 
     conv: the convolution to use. width: times as many channels and hidden units as the tutorial
-    has. after: channels after each convolution, of the usual width.
+    has. after: channels after each convolution, of the usual width. The tutorial drops channels
+    before it pools them, which comes to the same bits; here a transformer may read them whole.
     """
-    rows, columns = after_two_convs(size, 5, 5)
-    first, second, hidden = (max(1, round(width * count)) for count in (*after, 50))
+    rows, columns = map_size(size, *CLASSIFIER_KERNELS)
+    first, second, hidden = widen((*after, 50), width)
     return nn.Sequential(
         conv(channels, first, 5),
         nn.MaxPool2d(2),
         nn.ReLU(inplace=True),
         conv(first, second, 5),
-        nn.Dropout2d(),
         nn.MaxPool2d(2),
         nn.ReLU(inplace=True),
+        nn.Dropout2d(),
         nn.Flatten(),
         nn.Linear(second * rows * columns, hidden),
         nn.ReLU(inplace=True),
@@ -203,7 +215,7 @@ class Net(nn.Module):
 
     def looks(self, x: Tensor) -> list[Tensor]:
         """A theta (B, 2, 3), or a grid, per look; empty for a net that cannot move its window."""
-        return self.transformer.looks(self.normalize(x))
+        return [self.transformer.look(x, numbers) for numbers in self.trace(x).parameters]
 
     def logits_through(self, x: Tensor, look: Tensor) -> Tensor:
         """Logits of images x seen through a look, theta (B, 2, 3) or a grid, not the net's own."""
@@ -214,9 +226,9 @@ class Net(nn.Module):
 
         look: through this one, theta (B, 2, 3) or a grid, instead of the net's own.
         """
-        x = self.normalize(x)
-        through = self.transformer.warp_through
-        return self.denormalize(self.transformer(x) if look is None else through(x, look))
+        if look is None:
+            return self.denormalize(self.trace(x).x_warped)
+        return self.denormalize(self.transformer.warp_through(self.normalize(x), look))
 
     def denormalize(self, x_warped: Tensor) -> Tensor:
         """Undo the normalization before the transformer, if there is one."""

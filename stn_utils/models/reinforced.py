@@ -11,7 +11,7 @@ from ..layers import SpatialTransformerBase
 from ..names import one_of
 from ..spec import Size
 from ..warp import Number, at_least_single, compose, identity, on_shape
-from .nets import Conv, Net, Trace, after_two_convs
+from .nets import Conv, Net, Trace, map_size
 
 CONTROLS = ("identity", "random")  # what may choose the moves, and learns nothing
 POLICIES = ("learned", "without-memory", "without-critic", *CONTROLS)
@@ -37,7 +37,7 @@ class Policy(nn.Module):
     def __init__(self, channels: int, size: Size, count: int, conv: Conv = nn.Conv2d) -> None:
         super().__init__()
         hidden = 64
-        height, width = after_two_convs(size, 5, 5)
+        height, width = map_size(size, 5, 5)
         self.features = nn.Sequential(
             conv(channels, 8, 5),
             nn.MaxPool2d(2),
