@@ -128,12 +128,12 @@ def test_a_fold_is_a_line_that_opens_and_the_text_itself_where_nothing_does():
 def test_a_forest_draws_each_contrast_with_its_interval_filled_where_it_is_significant(tmp_path):
     rows = {"big": {"model": "stnet"}, "same": {"model": "stnet"}, "base": {"model": "stnet"}}
     plan = {"rows": rows, "contrasts": [["big", "base"], ["same", "base"]]}
-    plan["names"] = {"big": "as in the plan", "base": "none"}
+    plan["names"] = {"big": "a large one", "base": "none"}
     chosen = studies.load("tiny", write_plan(tmp_path, **plan))
     for seed, scores in enumerate([(0.9, 0.5, 0.5), (0.91, 0.52, 0.51), (0.92, 0.51, 0.53)], 1000):
         for row, score in zip(rows, scores):
             append(chosen.path, made_up(row, seed, score))
-    (ax,) = show.forest(chosen, {"big": "a large one"}).axes
+    (ax,) = show.forest(chosen).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "glyphs, clean28", "a large one − none", "same − none",
     ]  # fmt: skip

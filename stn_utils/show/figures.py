@@ -204,15 +204,12 @@ def mean_curves(
 
 
 @styled
-def forest(
-    chosen: study.Study, names: dict[str, str] | None = None, title: str | None = None
-) -> Figure:
+def forest(chosen: study.Study, title: str | None = None) -> Figure:
     """A study's contrasts as effects: each difference with its 95 % t-interval, a line at none.
 
     Filled where it is significant after Holm, over all contrasts of the plan. Grouped by world.
-    names: {row: what to call it}, where it is not what the plan says.
     """
-    names, labels, group = {**chosen.names, **(names or {})}, [], None
+    names, labels, group = chosen.names, [], None
     found = [c for c in study.contrasts(chosen) if c.half == c.half]  # nan: too few pairs
     figure = Figure(figsize=(WIDTH, 0.8 + 0.32 * len(found)))
     ax = figure.subplots()
