@@ -207,7 +207,8 @@ def mean_curves(
 def forest(chosen: study.Study, title: str | None = None) -> Figure:
     """A study's contrasts as effects: each difference with its 95 % t-interval, a line at none.
 
-    Filled where it is significant after Holm, over all contrasts of the plan. Grouped by world.
+    Filled where it is significant after Holm, over all contrasts of the plan but a primary one.
+    Grouped by world.
     """
     names, labels, group = chosen.names, [], None
     found = [c for c in study.contrasts(chosen) if c.half == c.half]  # nan: too few pairs
@@ -227,7 +228,8 @@ def forest(chosen: study.Study, title: str | None = None) -> Figure:
         label.set_fontweight("normal" if " − " in label.get_text() else "bold")
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("difference, points of test top-1; filled: significant after Holm")
+    holm = "the first asked alone, the others after Holm" if chosen.primary else "after Holm"
+    ax.set_xlabel(f"difference, points of test top-1; filled: significant ({holm})")
     ax.set_title(title or chosen.name)
     return figure
 
