@@ -207,29 +207,29 @@ def test_resume_raises_the_epochs_and_equals_an_uninterrupted_run(here):
         (["--name", "c", "--epochs", "two"], "epochs: "),
         (["--name", "c", "--epoch", "2"], "Did you mean '--epochs'"),
         (["--name", "c", "--config", "none.yml"], "none.yml"),
-        (["--name", "c", "--config", "list.yml"], "list.yml, line 1: expected fields and values"),
+        (["--name", "c", "--config", "list.yml"], "list.yml: expected fields and values"),
         (
             ["--name", "c", "--config", "typo.yml"],
-            "typo.yml, line 2: unknown field 'epochen'. Did you mean 'epochs'",
+            "typo.yml: unknown field 'epochen'. Did you mean 'epochs'",
         ),
         (
             ["--name", "c", "--config", "save.yml"],
-            "save.yml, line 1: save: expected a list, got 'metrics'",
+            "save.yml: save: expected a list, got 'metrics'",
         ),
         (["--name", "c", "--config", "broken.yml"], "broken.yml, line 2: expected "),
         (["--name", "c", "--config", "twice.yml"], "twice.yml, line 2: 'lr' stands twice"),
         (
             ["--name", "c", "--config", "binary.yml"],
-            "binary.yml, line 2: character 0xff is not allowed",
+            "binary.yml: a value that cannot be read (unacceptable character #x00ff",
         ),
-        (["--name", "c", "--config", "model.yml"], "model.yml, line 1: unknown model ['stnet']"),
+        (["--name", "c", "--config", "model.yml"], "model.yml: unknown model ['stnet']"),
         (
             ["--name", "c", "--config", "value.yml"],
-            "value.yml, line 2: lr: expected a valid number, got [0.1, 0.2].",
+            "value.yml: lr: expected a valid number, got [0.1, 0.2].",
         ),
         (
             ["--name", "c", "--config", "no.yml"],
-            "no.yml, line 1: normalize: False is no value of it. Valid: before",
+            "no.yml: normalize: False is no value of it. Valid: before",
         ),
         (["--name", "c", "--seed", "1" + "0" * 15], "seed: "),
         (
