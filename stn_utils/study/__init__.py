@@ -4,4 +4,4 @@ from .plan import FOLDER, Study, load, plans
 from .records import Record, append, pack, plain, right, to_record, unpack
 from .runner import run_missing
 from .table import COLUMNS, Contrast, collapse, contrasts, difference, paired, table
-from .traces import load_trace, save_trace
+from .traces import load_trace
