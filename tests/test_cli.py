@@ -373,7 +373,9 @@ def test_a_run_whose_weights_do_not_fit_is_left_out(here, capsys):
     )
 
 
-def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
+def test_compare_pairs_runs_over_seeds_and_images(here, capsys, monkeypatch):
+    drawn, draw = {}, show.mean_curves
+    monkeypatch.setattr(show, "mean_curves", lambda found: drawn.update(found) or draw(found))
     for model in ("stnet", "convnet"):
         for seed in ("0", "1"):
             assert (
@@ -392,6 +394,8 @@ def test_compare_pairs_runs_over_seeds_and_images(here, capsys):
     assert f"runs/convnet0 minus runs/stnet0: {mean:+.2f} ± " in text and "2 paired seeds" in text
     assert all(f"{top:6.2f}" in text for top in tops.values())
     assert (here / "c.png").stat().st_size > 1000
+    histories = [Run.load(here / "runs" / f"stnet{seed}").history for seed in (0, 1)]
+    assert drawn["runs/stnet0 (seeds: 2)"] == histories and len(drawn) == 2
     assert stn("compare", "runs/stnet0", "runs/convnet0") == 0
     text = capsys.readouterr().out
     right = {name: Run.load(here / "runs" / name).right() for name in ("stnet0", "convnet0")}

@@ -99,9 +99,11 @@ def main(arguments: Namespace) -> int:
     elif apart:
         print(f"{len(apart)} pairs are not comparable: name two of the runs to see why.")
     if arguments.plot:
-        histories = [(name, run.history) for name in groups for run in groups[name].values()]
-        records = [{"row": name, "history": history} for name, history in histories]
-        show.save(arguments.plot, show.mean_curves(records, dict(zip(groups, groups))))
+        histories = {
+            f"{name} (seeds: {len(own)})": [run.history for run in own.values()]
+            for name, own in groups.items()
+        }
+        show.save(arguments.plot, show.mean_curves(histories))
         print(f"{arguments.plot}: top-1 over epochs")
     return 0
 
