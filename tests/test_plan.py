@@ -247,6 +247,13 @@ def test_a_record_from_before_coordconv_was_known_is_the_plans_and_one_with_anot
     assert "width: 2.0 in the record, 1.0 in the plan" in text
 
 
+def test_records_by_row_and_seed_have_every_row_and_are_those_of_the_plan(tiny):
+    write_records(tiny, {"stn": {1001: 0.98, 1000: 0.97}, "gone": {1000: 0.5}})
+    (ours, theirs) = tiny.by_row().items()
+    assert ours == ("stn", {record["seed"]: record for record in tiny.records()})
+    assert sorted(ours[1]) == [1000, 1001] and theirs == ("cnn", {})
+
+
 def nested(levels):
     """A map of maps of ... by aliases: few bytes, 9 to the power of `levels` keys."""
     lines = ["a0: &a0 {x: 1}"]

@@ -83,6 +83,13 @@ class Study(BaseModel):
         fitting = [record for record in self.lines() if not self._mismatch(record)]
         return list({(record["row"], record["seed"]): record for record in fitting}.values())
 
+    def by_row(self) -> dict[str, dict[int, Record]]:
+        """The same, {row: {seed: record}}; every row is there."""
+        found: dict[str, dict[int, Record]] = {row: {} for row in self.rows}
+        for record in self.records():
+            found[record["row"]][record["seed"]] = record
+        return found
+
     def mismatched(self) -> list[str]:
         """What keeps records out, one text each.
 
