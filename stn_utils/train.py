@@ -266,18 +266,12 @@ def _refuse_misfit(world, experiment):
         split = getattr(world, name)
         if split is not None and not len(split):
             raise ValueError(f"world.{name}: expected images, got none.")
-    pairs = {
-        "dataset": (experiment.dataset, OWN if world.name == OWN else world.dataset),
-        "world": (experiment.world, world.name),
-        "replica": (experiment.replica, world.val is None),
-    }
-    differ = [
-        f"{name}: {ours!r} in the Experiment, {theirs!r} in the World"
-        for name, (ours, theirs) in pairs.items()
-        if ours != theirs
-    ]
-    if differ:
-        raise ValueError(f"world does not fit the Experiment. {'; '.join(differ)}.")
+    ours = experiment.dataset, experiment.world, experiment.replica
+    theirs = OWN if world.name == OWN else world.dataset, world.name, world.val is None
+    for name, one, other in zip(("dataset", "world", "replica"), ours, theirs):
+        if one != other:
+            both = f"{one!r} in the Experiment, {other!r} in the World"
+            raise ValueError(f"world does not fit the Experiment. {name}: {both}.")
 
 
 def fit(
