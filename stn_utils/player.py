@@ -31,12 +31,15 @@ def player_html(pictures: Sheets, still: Image.Image, unit: str = "epoch", first
     def uri(picture):
         return show.data_uri(show.encode(picture, "webp", quality=75, method=6), "webp")
 
-    uris = [uri(picture) for picture in pictures]
-    values: dict[str, Any] = dict(
-        WIDTH=pictures[0].width, START=len(pictures) - 1, STRIP=uri(still)
+    return fill(
+        "player.html",
+        WIDTH=pictures[0].width,
+        START=len(pictures) - 1,
+        STRIP=uri(still),
+        UNIT=unit,
+        FIRST=first,
+        FRAMES=json.dumps([uri(picture) for picture in pictures]),
     )
-    values |= dict(UNIT=unit, FIRST=first)
-    return fill("player.html", **values, FRAMES=json.dumps(uris))
 
 
 def player_widget(pictures: Sheets) -> Any:
