@@ -119,6 +119,22 @@ def test_a_flag_beside_a_nickname_wins(here):
     assert Run.load(here / "runs" / "a").experiment.coordconv == "both"
 
 
+@pytest.mark.parametrize(
+    "text, flags, wanted",
+    [
+        ("coordconv: none", ["--model", "stcoordconv"], ("stnet", "classifier")),
+        ("model: stcoordconv", ["--coordconv", "both"], ("stnet", "both")),
+        ("model: stcoordconv", ["--model", "convnet"], ("convnet", "none")),
+        ("model: convnet\ncoordconv: classifier", ["--model", "stnet"], ("stnet", "classifier")),
+    ],
+)
+def test_what_a_nickname_says_as_a_flag_wins_over_the_file(here, text, flags, wanted):
+    (here / "c.yml").write_text(text)
+    assert stn("train", *TINY, "--epochs", "0", "--config", "c.yml", *flags, "--name", "a") == 0
+    found = Run.load(here / "runs" / "a").experiment
+    assert (found.model, found.coordconv) == wanted
+
+
 def test_a_run_of_many_epochs_gets_a_gif_of_some_and_of_the_last(here, monkeypatch):
     assert stn("train", *TINY, "--name", "a") == 0
     found, kept = Run.load(here / "runs" / "a"), []

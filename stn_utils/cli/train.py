@@ -121,19 +121,17 @@ def _fields(arguments):
 
     The file's OWN go into the arguments.
     """
-    given = _read(arguments.config) if arguments.config else {}
-    for name in OWN.keys() & given.keys():
-        value, flag = given.pop(name), getattr(arguments, name)
-        setattr(arguments, name, value if flag in (None, False) else flag)
+    flags = {name: value for name, value in vars(arguments).items() if value not in (None, False)}
+    flags, given = _spelt_out(flags), _read(arguments.config) if arguments.config else {}
+    # Before a nickname of it is spelt out, for that says two fields.
+    given = {name: value for name, value in given.items() if name not in flags}
+    given = {**_spelt_out(given), **flags}
+    vars(arguments).update(given)
     for name in arguments.save or ():
         one_of("thing to save", name, SAVED)
     for name in arguments.show or ():
         one_of("picture to show", name, tuple(PICTURES))
-    flags = {name: getattr(arguments, name) for name in Experiment.model_fields}
-    flags = {name: value for name, value in flags.items() if value is not None}
-    # Before a nickname of it is spelt out, for that says two fields.
-    given = {name: value for name, value in given.items() if name not in flags}
-    return {**_spelt_out(given), **_spelt_out(flags)}
+    return {name: given[name] for name in Experiment.model_fields if name in given}
 
 
 def _own_world(arguments):
