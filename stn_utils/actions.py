@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .warp import affine, invert
+from .warp import affine
 
 Move = tuple[str, Tensor]  # a name, and the theta (1, 2, 3) that moves the window
 
@@ -60,10 +60,3 @@ def matrices(actions: list[Move]) -> Tensor:
         names = ", ".join(name for name, _ in actions)
         raise ValueError(f"actions: none of {names} is the identity; one must be.")
     return moves
-
-
-def partner(actions: list[Move], number: int, tolerance: float = 1e-5) -> int | None:
-    """The number of the move that takes move `number` back, None if there is none."""
-    moves = matrices(actions)
-    distance = (moves - invert(moves[[number]])).flatten(1).abs().max(dim=1).values
-    return int(distance.argmin()) if distance.min() < tolerance else None

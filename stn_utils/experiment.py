@@ -1,6 +1,7 @@
 """Experiment: everything that decides a result, frozen and validated."""
 
 import os
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -226,6 +227,17 @@ def check_field(name: str, value: Any) -> None:
         one_of(name, value, names)
 
 
+def check_each(fields: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a field that is wrong whatever will stand beside it."""
+    for name, value in fields.items():
+        check_field(name, value)
+    try:
+        Experiment.model_validate(fields)
+    except ValidationError as error:
+        if error.errors()[0]["loc"]:
+            raise
+
+
 def explain(error: Exception) -> str:
     """An error in one line: pydantic's has three a fault, the system's begins with a number."""
     if isinstance(error, OSError) and error.filename:
@@ -235,7 +247,8 @@ def explain(error: Exception) -> str:
     faults = []
     for fault in error.errors():
         where = ".".join(map(str, fault["loc"]))
-        got = f", got {fault['input']!r}." if where and fault["type"] != "missing" else ""
+        got = f", got {reprlib.repr(fault['input']):.100}."
         message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        faults.append((f"{where}: " if where else "") + message + got)
+        named = where and fault["type"] != "missing"
+        faults.append((f"{where}: " if where else "") + message + (got if named else ""))
     return "; ".join(faults)

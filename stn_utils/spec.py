@@ -1,5 +1,6 @@
 """Types that several rooms share, and what a network must know of its pictures."""
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,3 +26,15 @@ class ImageSpec(NamedTuple):
     background: list[float]
     mean: list[float]
     std: list[float]
+
+
+def pick_device(name: Device = None) -> torch.device:
+    """The named device, else the fastest present. Raises ValueError if the named one is absent."""
+    mps = torch.backends.mps.is_available()
+    mps = mps and torch.__version__ >= "2.13"  # before, the sampler had no gradient there
+    here = ["cuda"] * torch.cuda.is_available() + ["mps"] * mps + ["cpu"]
+    with contextlib.suppress(RuntimeError, AssertionError):
+        device = torch.empty(0, device=name or here[0]).device  # "cuda" and "cuda:0" are one
+        if device.type in here:
+            return device
+    raise ValueError(f"device {name!r} is not on this machine. Here: {', '.join(here)}.")

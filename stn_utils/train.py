@@ -20,7 +20,7 @@ from .data import OWN, Split, World
 from .experiment import Experiment
 from .models import CONTROLS, Net, ReinforcedNet, build, transformers
 from .run import Run, provenance
-from .spec import Device, Folder, ImageSpec
+from .spec import Device, Folder, ImageSpec, pick_device
 from .stack import Stack
 
 BATCH = 250  # images a pass without gradients: as many as a CPU's cache holds
@@ -29,19 +29,6 @@ ORACLE_IMAGES = 2000  # of the test set: an oracle tries every move in every ste
 PROBES, PROBES_PER_CLASS = 20, 2  # images whose warp is recorded after every epoch, at most
 WARM_UP = 3  # steps before one is captured as a CUDA graph
 FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
-
-
-def pick_device(name: Device = None) -> torch.device:
-    """The named device, else the fastest present. Raises ValueError if the named one is absent."""
-    mps = torch.backends.mps.is_available()
-    mps = mps and torch.__version__ >= "2.13"  # before, the sampler had no gradient there
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    present = {"cuda": cuda, "mps": int(mps), "cpu": 1}
-    here = [kind for kind, count in present.items() if count]
-    kind, _, number = str(name or here[0]).partition(":")
-    if not (number or "0").isdecimal() or int(number or 0) >= present.get(kind, 0):
-        raise ValueError(f"device {name!r} is not on this machine. Here: {', '.join(here)}.")
-    return torch.device(name or here[0])
 
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> Optimizer:
@@ -279,18 +266,12 @@ def _refuse_misfit(world, experiment):
         split = getattr(world, name)
         if split is not None and not len(split):
             raise ValueError(f"world.{name}: expected images, got none.")
-    pairs = {
-        "dataset": (experiment.dataset, OWN if world.name == OWN else world.dataset),
-        "world": (experiment.world, world.name),
-        "replica": (experiment.replica, world.val is None),
-    }
-    differ = [
-        f"{name}: {ours!r} in the Experiment, {theirs!r} in the World"
-        for name, (ours, theirs) in pairs.items()
-        if ours != theirs
-    ]
-    if differ:
-        raise ValueError(f"world does not fit the Experiment. {'; '.join(differ)}.")
+    ours = experiment.dataset, experiment.world, experiment.replica
+    theirs = OWN if world.name == OWN else world.dataset, world.name, world.val is None
+    for name, one, other in zip(("dataset", "world", "replica"), ours, theirs):
+        if one != other:
+            both = f"{one!r} in the Experiment, {other!r} in the World"
+            raise ValueError(f"world does not fit the Experiment. {name}: {both}.")
 
 
 def fit(

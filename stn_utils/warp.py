@@ -201,7 +201,7 @@ def invert(theta: Tensor) -> Tensor:
 
     Raises RuntimeError if the determinant is zero.
     """
-    return torch.linalg.inv(_square(theta))[:, :2]
+    return torch.linalg.inv(at_least_single(_square(theta)))[:, :2].to(theta)
 
 
 def determinant(theta: Tensor) -> Tensor:
@@ -219,11 +219,8 @@ def to_pixels(theta: Tensor, size_in: Size, size_out: Size, align_corners: bool 
     rule that theta was made for; this course's is False, the pixel-area convention. Raises
     ValueError for a side below 1 pixel, or below 2 with align_corners.
     """
-    half, middle = _pixels(theta, size_in, align_corners)
-    half_out, middle_out = _pixels(theta, size_out, align_corners)
-    turned = half[:, None] * theta[:, :, :2] / half_out
-    moved = half * theta[:, :, 2] + middle - turned @ middle_out
-    return torch.cat([turned, moved[:, :, None]], dim=2)
+    into, out = _pixels(theta, size_in, align_corners), _pixels(theta, size_out, align_corners)
+    return compose(compose(into, theta), invert(out))
 
 
 def from_pixels(
@@ -234,20 +231,18 @@ def from_pixels(
     A theta that was trained with align_corners=True becomes one for this course by
     from_pixels(to_pixels(theta, size_in, size_out, align_corners=True), size_in, size_out).
     """
-    half, middle = _pixels(matrix, size_in, align_corners)
-    half_out, middle_out = _pixels(matrix, size_out, align_corners)
-    turned = matrix[:, :, :2] * half_out / half[:, None]
-    moved = (matrix[:, :, 2] + matrix[:, :, :2] @ middle_out - middle) / half
-    return torch.cat([turned, moved[:, :, None]], dim=2)
+    into, out = _pixels(matrix, size_in, align_corners), _pixels(matrix, size_out, align_corners)
+    return compose(compose(invert(into), matrix), out)
 
 
 def _pixels(like, size, align_corners):
-    """Half a picture in pixels, and its middle, both as (x, y): pixel = half * place + middle."""
-    sides = torch.tensor(size[::-1]).to(like)
+    """The theta (1, 2, 3) from places to pixels, both (x, y): half a picture, and its middle."""
     if min(size) < 1 + align_corners:
         rule = " with align_corners" * align_corners
         raise ValueError(f"size: expected at least {1 + align_corners} pixels{rule}, got {size}.")
-    return (sides - int(align_corners)) / 2, (sides - 1) / 2
+    sides = torch.tensor(size[::-1]).to(like)
+    half, middle = torch.diag(sides - int(align_corners)) / 2, (sides[:, None] - 1) / 2
+    return torch.cat([half, middle], dim=1)[None]
 
 
 def grid_of(look: Tensor, size: Size) -> Tensor:

@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from stn_utils.actions import ACTIONS, AS_MEANT, STAY, matrices, partner
+from stn_utils.actions import ACTIONS, AS_MEANT, STAY, matrices
+from stn_utils.exercises.ch07 import partner
 from stn_utils.experiment import choices
 from stn_utils.warp import affine, compose, identity, invert, warp
 

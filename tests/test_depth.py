@@ -169,7 +169,7 @@ def test_what_is_dropped_before_pooling_is_dropped_behind_it(one_thread):
     nets = []
     for tutorials in (False, True):
         torch.manual_seed(0)
-        net = classifier_net(1, (28, 28), 10)
+        net = classifier_net(Experiment(), 1, (28, 28), 10)
         if tutorials:
             layers = list(net)
             layers.insert(4, layers.pop(6))

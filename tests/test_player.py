@@ -15,6 +15,7 @@ from tiny_run import EPOCHS, colours
 from tiny_widgets import widgets_of
 
 from stn_utils import player, show
+from stn_utils.exercises import explorer
 from stn_utils.warp import affine, corners, warp
 
 # ---- the player without a kernel ----
@@ -46,7 +47,7 @@ def test_the_still_stands_outside_the_script_where_a_reader_without_scripts_sees
 
 @pytest.mark.parametrize("kind", ["player", "explorer"])
 def test_a_page_fetches_nothing_and_has_no_gap_in_its_template(page, kind):
-    text = page if kind == "player" else player.explore_html(torch.rand(1, 8, 8))
+    text = page if kind == "player" else explorer.explore_html(torch.rand(1, 8, 8))
     assert not re.search(r"https?:|//[a-z]+\.|@import|src=\"(?!data:)", text)
     assert not re.search(r"__[A-Z]+__", text)
 
@@ -94,7 +95,7 @@ def test_the_widget_of_a_run_shows_its_frames(run):
     "name, value", [("angle", 90), ("scale", 0.5), ("shift_x", 0.3), ("shift_y", -1), ("shear", 1)]
 )
 def test_every_slider_of_the_explorer_moves_picture_and_matrix(name, value):
-    root = player.explore_widget(torch.rand(1, 8, 8))
+    root = explorer.explore_widget(torch.rand(1, 8, 8))
     sliders = {slider.description: slider for slider in widgets_of(root, ipywidgets.FloatSlider)}
     (picture,), (matrix,) = widgets_of(root, ipywidgets.Image), widgets_of(root, ipywidgets.HTML)
     before = picture.value
@@ -112,11 +113,11 @@ def test_the_still_shows_the_image_with_its_window_and_beside_it_what_the_window
         torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0)),
         affine(scale=0.5, shift_x=0.25),
     )
-    side = round(player.SIDE / 1.28)
-    edge = (player.SIDE - side) // 2
-    pixels = np.asarray(player.explorer_still(image, theta))
+    side = round(explorer.SIDE / 1.28)
+    edge = (explorer.SIDE - side) // 2
+    pixels = np.asarray(explorer.explorer_still(image, theta))
     middles = [edge + round((i + 0.5) * side / 28) for i in range(28)]
-    right = pixels[np.ix_(middles, [player.SIDE + middle for middle in middles])][..., 0]
+    right = pixels[np.ix_(middles, [explorer.SIDE + middle for middle in middles])][..., 0]
     assert np.abs(right - (255 * warp(image[None], theta)[0, 0]).numpy()).max() <= 1
     down, across = (np.abs(pixels.astype(int) - (232, 89, 12)).sum(axis=2) < 30).nonzero()
     corners = [edge + (at + 1) / 2 * side for at in (-0.25, 0.75, -0.5, 0.5)]
@@ -130,12 +131,12 @@ def test_the_still_of_a_colour_picture_keeps_its_shape_its_colours_and_shows_the
     height, width
 ):
     image = torch.tensor([0.1, 0.2, 0.8]).view(3, 1, 1).expand(3, height, width)
-    still = np.asarray(player.explorer_still(image, affine(scale=0.5))).astype(int)
+    still = np.asarray(explorer.explorer_still(image, affine(scale=0.5))).astype(int)
     blue = (np.abs(still - (26, 51, 204)).max(axis=2) <= 1).nonzero()
-    long = player.SIDE / 1.28
+    long = explorer.SIDE / 1.28
     sides = [round(long * side / max(height, width)) for side in (height, width)]
-    edges = [(player.SIDE - side) // 2 for side in sides]
-    assert still.shape[:2] == (player.SIDE, 2 * player.SIDE)
+    edges = [(explorer.SIDE - side) // 2 for side in sides]
+    assert still.shape[:2] == (explorer.SIDE, 2 * explorer.SIDE)
     assert (blue[0].min(), blue[0].max()) == (edges[0], edges[0] + sides[0] - 1)
     for i, j in itertools.product(range(10), repeat=2):  # at the centres of 10x10 pixels
         x, y = ((0.5 * ((2 * k + 1) / 10 - 1) + 1) / 2 for k in (i, j))
@@ -147,13 +148,15 @@ def test_the_still_of_a_colour_picture_keeps_its_shape_its_colours_and_shows_the
     "setting", [dict(scale=2.0, angle=35.0), dict(angle=135.0), dict(shift_x=1.0, scale=2.0)]
 )
 def test_the_still_shows_a_window_wherever_it_is(setting):
-    still = np.asarray(player.explorer_still(torch.zeros(1, 28, 28), affine(**setting))).astype(int)
+    still = np.asarray(explorer.explorer_still(torch.zeros(1, 28, 28), affine(**setting))).astype(
+        int
+    )
     orange = np.abs(still - (232, 89, 12)).max(axis=2) <= 2
     rows, columns = orange.nonzero()
     reach = max(1.28, 1.05 * warp_corners(**setting))
     for where in (rows, columns):
-        assert where.min() > 0 and where.max() < player.SIDE - 1
-    widest = (columns.max() - columns.min()) / player.SIDE * 2 * reach  # in half images
+        assert where.min() > 0 and where.max() < explorer.SIDE - 1
+    widest = (columns.max() - columns.min()) / explorer.SIDE * 2 * reach  # in half images
     xs = corners_of(**setting)[0, :, 0]
     assert widest == pytest.approx((xs.max() - xs.min()).item(), abs=0.15)
 
@@ -168,12 +171,12 @@ def warp_corners(**setting):
 
 def test_the_microscope_is_one_page_with_its_picture():
     image = torch.arange(16).view(4, 4)
-    page = player.microscope_html(image)
+    page = explorer.microscope_html(image)
     assert json.loads(re.search(r"const pixels = (\[.*?\]), n", page)[1]) == image.tolist()
     assert "__" not in re.sub(r"base64,[^\"]*", "", page) and "<img alt=" in page
 
 
 def test_the_page_of_a_colour_picture_holds_all_three_channels():
-    page = player.explore_html(torch.rand(3, 4, 6))
+    page = explorer.explore_html(torch.rand(3, 4, 6))
     pixels = json.loads(re.search(r"const pixels = (\[.*?\]), high", page)[1])
     assert np.shape(pixels) == (4, 6, 3)

@@ -1,7 +1,9 @@
 """Stored traces: the same epochs and looks as the Run had, and what moves theta, step by step."""
 
+import importlib
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,17 @@ from tiny_world import tiny_load
 from stn_utils import show
 from stn_utils.exercises import samples, steps
 from stn_utils.experiment import Experiment
-from stn_utils.study import load_trace, save_trace
+from stn_utils.study import load_trace
+
+
+@pytest.fixture
+def save_trace(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tools")
+    return importlib.import_module("traces").save_trace
 
 
 @pytest.mark.parametrize("model", ["stnet", "sequential", "reinforced", "convnet"])
-def test_a_trace_shows_what_its_run_showed(tmp_path, model):
+def test_a_trace_shows_what_its_run_showed(tmp_path, save_trace, model):
     run = fitted(model=model, world="translated42", padding="zeros")
     path = save_trace(run, "one", count=4, folder=tmp_path)
     assert path.stat().st_size < 60_000

@@ -485,6 +485,18 @@ def test_from_pixels_undoes_to_pixels(seed, size_in, size_out):
     close(from_pixels(to_pixels(theta, size_in, size_out), size_in, size_out), theta)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_pixel_matrices_and_inverses_keep_half_precision(dtype):
+    theta = affine(angle=20.0, scale=0.7, shift_x=0.2).to(dtype)
+    for found, wanted in (
+        (to_pixels(theta, (20, 30), (28, 28)), to_pixels(theta.float(), (20, 30), (28, 28))),
+        (from_pixels(theta, (20, 30), (28, 28)), from_pixels(theta.float(), (20, 30), (28, 28))),
+        (invert(theta), invert(theta.float())),
+    ):
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.06)
+
+
 def test_a_window_in_whole_pixels_has_a_matrix_of_whole_numbers():
     theta = affine(scale=0.5, shift_x=0.5)  # the right half of the middle rows, of 8 x 8
     assert to_pixels(theta, (8, 8), (4, 4)).tolist() == [[[1, 0, 4], [0, 1, 2]]]

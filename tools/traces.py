@@ -5,15 +5,16 @@
 A trace shows what can happen, not how often: that is what the studies are for.
 """
 
+import base64
 import json
 import sys
+from pathlib import Path
 
 import torch
 from pictures import COLLAPSE
 
-from stn_utils import fit, load
+from stn_utils import Run, fit, load
 from stn_utils.exercises import steps
-from stn_utils.study import save_trace
 from stn_utils.study.traces import TRACES as FOLDER
 
 # Chapter 02's recipe with one learning rate for all, and with a tenth for the localization net.
@@ -32,6 +33,27 @@ RECIPES = {
     "SGD 0.1, ratio 0.1": dict(loc_lr_ratio=0.1),
     "Adam 0.001": dict(optimizer="adam", lr=0.001),
 }
+
+
+def save_trace(run: Run, name: str, count: int = 5, folder: Path = FOLDER) -> Path:
+    """Write what `count` probe images saw in every epoch, and the history; returns the file."""
+    path = Path(folder) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parameters, images = run.probe["parameters"], run.probe["images"]
+    shown = torch.arange(0, len(images), max(1, len(images) // count))[:count]
+    content = {
+        "experiment": run.experiment.model_dump(by_alias=True),
+        "title": run.title,
+        "spec": run.spec._asdict(),
+        "names": run.names,
+        "history": {k: [round(v, 5) for v in values] for k, values in run.history.items()},
+        "labels": run.probe["labels"][shown].tolist(),
+        "images": base64.b64encode(images[shown].numpy().tobytes()).decode(),
+        "parameters": [] if parameters is None else parameters[:, shown].tolist(),
+        "test_top1": run.tested()["top1"],
+    }
+    path.write_text(json.dumps(content))
+    return path
 
 
 def filmed(rows, windows, watched):

@@ -15,7 +15,6 @@ from pathlib import Path
 from .. import metrics, show, study
 from ..experiment import BELONGS, Experiment
 from ..models import count_parameters
-from ..names import one_of
 from ..run import Run
 
 
@@ -81,11 +80,6 @@ def _print_runs(runs):
 
 def main(arguments: Namespace) -> int:
     """Print the comparison."""
-    if arguments.plot:
-        kind, folder = Path(arguments.plot).suffix[1:].lower(), Path(arguments.plot).parent
-        one_of("kind of picture", kind, ("png", "svg", "pdf"))
-        if not folder.is_dir():
-            raise ValueError(f"--plot: no folder {folder}.")
     runs = _load(arguments.runs)
     _print_runs(runs)
     groups, apart = _groups(runs), []
@@ -99,9 +93,11 @@ def main(arguments: Namespace) -> int:
     elif apart:
         print(f"{len(apart)} pairs are not comparable: name two of the runs to see why.")
     if arguments.plot:
-        histories = [(name, run.history) for name in groups for run in groups[name].values()]
-        records = [{"row": name, "history": history} for name, history in histories]
-        show.save(arguments.plot, show.mean_curves(records, dict(zip(groups, groups))))
+        histories = {
+            f"{name} (seeds: {len(own)})": [run.history for run in own.values()]
+            for name, own in groups.items()
+        }
+        show.save(arguments.plot, show.mean_curves(histories))
         print(f"{arguments.plot}: top-1 over epochs")
     return 0
 

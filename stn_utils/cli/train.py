@@ -32,11 +32,11 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from .. import data, metrics, show, study
-from ..experiment import BELONGS, OLD_NAMES, Experiment, choices, with_new_names
+from ..experiment import BELONGS, Experiment, check_each, choices, with_new_names
 from ..models import count_parameters
 from ..names import one_of
 from ..run import Run
-from ..study.plan import read_experiment, read_yaml
+from ..study.plan import at, read_yaml
 from ..train import fit, pick_device
 
 # Short names for a network and where its CoordConv layers are; dgandiaga/stcoordconvnets has them.
@@ -103,21 +103,17 @@ def _spelt_out(fields):
 
 
 def _read(path):
-    """A config file: fields of an Experiment, and options of OWN.
-
-    Raises ValueError, naming file and line.
-    """
-    given, at = read_yaml(Path(path))
+    """A config file: fields of an Experiment, and options of OWN. Raises ValueError, naming it."""
+    given = with_new_names(read_yaml(Path(path)))
     if isinstance(given.get("canvas"), int):  # 64 is a number in YAML, 48x64 a text
         given["canvas"] = str(given["canvas"])
-    for name, value in given.items():
-        with at(name):
-            one_of("field", OLD_NAMES.get(name, name), [*Experiment.model_fields, *OWN])
+    with at(path):
+        for name, value in given.items():
+            one_of("field", name, [*Experiment.model_fields, *OWN])
             if name in OWN and not isinstance(value, OWN[name]):
                 raise ValueError(f"{name}: expected a {OWN[name].__name__}, got {value!r}.")
-    fields = {name: value for name, value in given.items() if name not in OWN}
-    read_experiment(_spelt_out(fields), at, whole=False)
-    return with_new_names(given)
+        check_each(_spelt_out({name: given[name] for name in given if name not in OWN}))
+    return given
 
 
 def _fields(arguments):
@@ -125,19 +121,17 @@ def _fields(arguments):
 
     The file's OWN go into the arguments.
     """
-    given = _read(arguments.config) if arguments.config else {}
-    for name in OWN.keys() & given.keys():
-        value, flag = given.pop(name), getattr(arguments, name)
-        setattr(arguments, name, value if flag in (None, False) else flag)
+    flags = {name: value for name, value in vars(arguments).items() if value not in (None, False)}
+    flags, given = _spelt_out(flags), _read(arguments.config) if arguments.config else {}
+    # Before a nickname of it is spelt out, for that says two fields.
+    given = {name: value for name, value in given.items() if name not in flags}
+    given = {**_spelt_out(given), **flags}
+    vars(arguments).update(given)
     for name in arguments.save or ():
         one_of("thing to save", name, SAVED)
     for name in arguments.show or ():
         one_of("picture to show", name, tuple(PICTURES))
-    flags = {name: getattr(arguments, name) for name in Experiment.model_fields}
-    flags = {name: value for name, value in flags.items() if value is not None}
-    # Before a nickname of it is spelt out, for that says two fields.
-    given = {name: value for name, value in given.items() if name not in flags}
-    return {**_spelt_out(given), **_spelt_out(flags)}
+    return {name: given[name] for name in Experiment.model_fields if name in given}
 
 
 def _own_world(arguments):

@@ -4,10 +4,8 @@ import functools
 import os
 import warnings
 
-import torch
-
 from ..names import one_of
-from ..spec import Device
+from ..spec import Device, pick_device
 from . import glyphs as _glyphs
 from . import sources
 from .own import from_folder, from_tensors
@@ -71,8 +69,4 @@ def load(
     one_of("world", world, tuple(WORLDS))
     fallback = fallback or os.environ.get("STN_FALLBACK") or None
     one_of("fallback", fallback or "glyphs", ("glyphs",))
-    try:
-        place = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} is not on this machine ({error}).") from None
-    return _world(_had(dataset, fallback), world, replica, place)
+    return _world(_had(dataset, fallback), world, replica, pick_device(device))

@@ -108,11 +108,8 @@ class World:
 
     def to(self, device: Device) -> "World":
         """The same World, resident on the device."""
-        if self.train.images.device == torch.empty(0, device=device).device:
-            return self
-        parts = {name: getattr(self, name) for name in ("train", "val", "test", "upright", "order")}
-        there = {name: part.to(device) for name, part in parts.items() if part is not None}
-        return replace(self, **there)
+        parts = {name: part for name, part in vars(self).items() if hasattr(part, "to")}
+        return replace(self, **{name: part.to(device) for name, part in parts.items()})
 
     @property
     def classes(self) -> int:

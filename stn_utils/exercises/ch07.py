@@ -2,7 +2,8 @@
 
 import torch
 
-from ..actions import matrices, partner
+from ..actions import Move, matrices
+from ..warp import invert
 from . import checker, expect_shape, hunter, quiz
 
 
@@ -143,6 +144,13 @@ def check_surrogate(surrogate):
     for look in (*FAULTS, _is_a_sum):
         fault = look(surrogate)
         assert fault is None, f"{fault[0].upper()}{fault[1:]}."
+
+
+def partner(actions: list[Move], number: int, tolerance: float = 1e-5) -> int | None:
+    """The number of the move that takes move `number` back, None if there is none."""
+    moves = matrices(actions)
+    distance = (moves - invert(moves[[number]])).flatten(1).abs().max(dim=1).values
+    return int(distance.argmin()) if distance.min() < tolerance else None
 
 
 @checker

@@ -12,8 +12,9 @@ from torch import Tensor
 from .. import show
 from ..actions import Move
 from ..models import ReinforcedNet
-from ..player import explorer_still, fill
+from ..player import fill
 from ..warp import compose, corners, identity, on_shape
+from .explorer import explorer_still
 
 TURNS = 3  # moves of the reader
 ACROSS = 16  # views in a row of the sheet

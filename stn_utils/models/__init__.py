@@ -8,20 +8,19 @@ import torch
 from torch import nn
 
 from ..actions import ACTIONS
-from ..layers import CoordConv2d, SpatialTransformer, SpatialTransformerBase
+from ..layers import SpatialTransformer, SpatialTransformerBase
 from ..spec import ImageSpec
 from .depth import PLACES, FeatureNet, SharedNet
 from .nets import (
     CHANNELS,
     CLASSIFIER_KERNELS,
-    LOCALIZATION_KERNELS,
     Conv,
     Net,
     Normalize,
     Resize,
     Trace,
     classifier_net,
-    dense_net,
+    conv_of,
     localization_net,
     map_size,
     transformers,
@@ -59,12 +58,7 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
         "background": input_norm(torch.tensor(spec.background).view(-1, 1, 1)),
     }
     transformer = _transformer(experiment, spec, sampler)
-    if experiment.classifier == "fcn":
-        classifier = dense_net(spec.channels, size, spec.classes)
-    else:
-        conv = _conv_of(experiment, "classifier")
-        wide = experiment.width, CHANNELS[experiment.channels][1]
-        classifier = classifier_net(spec.channels, size, spec.classes, conv, *wide)
+    classifier = classifier_net(experiment, spec.channels, size, spec.classes)
     parts: dict[str, Any] = {"input_norm": input_norm, "output_norm": normalize_if("after")}
     parts |= {"transformer": transformer, "classifier": classifier}
     net: Net
@@ -85,15 +79,11 @@ def _normalization(experiment, spec):
     return Normalize(mean, std)
 
 
-def _conv_of(experiment, half):
-    return CoordConv2d if experiment.coordconv in (half, "both") else nn.Conv2d
-
-
 def _transformer(experiment, spec, sampler):
     """What stands before the classifier; a net that decides may have its own normalization."""
     if experiment.model == "convnet" or PLACES[experiment.at]:
         return Resize(**sampler)
-    conv = _conv_of(experiment, "localization")
+    conv = conv_of(experiment, "localization")
     own = [_normalization(experiment, spec)] if experiment.normalize == "localization" else []
     if experiment.model == "reinforced":
         actions, policy = ACTIONS[experiment.actions], None
@@ -105,7 +95,7 @@ def _transformer(experiment, spec, sampler):
     if experiment.at == "shared":
         localization = _reading_a_map(experiment, spec.size, len(CLASSIFIER_KERNELS))
     else:
-        layers = _localization(experiment, spec.channels, spec.size)
+        layers = localization_net(experiment, spec.channels, spec.size)
         localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
         return SpatialTransformer(localization, **sampler, family=experiment.family)
@@ -114,18 +104,12 @@ def _transformer(experiment, spec, sampler):
     return SequentialTransformer(localization, experiment.steps, **options, ways=ways)
 
 
-def _localization(experiment, channels, size, convs=0):
-    """It has as many convolutions less as have made what it reads."""
-    conv = _conv_of(experiment, "localization")
-    slope = 0.01 if experiment.activation == "leaky-relu" else 0.0
-    after, kernels = CHANNELS[experiment.channels][0][convs:], LOCALIZATION_KERNELS[convs:]
-    return localization_net(channels, size, conv, slope, experiment.family, after, kernels)
-
-
 def _reading_a_map(experiment, size, convs):
     """The localization net of what the classifier's first convolutions make of a picture (h, w)."""
     channels = widen(CHANNELS[experiment.channels][1], experiment.width)[convs - 1]
-    return _localization(experiment, channels, map_size(size, *CLASSIFIER_KERNELS[:convs]), convs)
+    return localization_net(
+        experiment, channels, map_size(size, *CLASSIFIER_KERNELS[:convs]), convs
+    )
 
 
 def _inside(experiment, size, sampler, places):

@@ -1,16 +1,21 @@
 """The parts of every network, and the network that they make."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..families import FAMILIES
-from ..layers import SpatialTransformerBase, start_at_identity
+from ..layers import CoordConv2d, SpatialTransformerBase, start_at_identity
 from ..spec import ImageSpec, Size
 from ..warp import expect_images, identity, make_grid, sample
+
+if TYPE_CHECKING:
+    from ..experiment import Experiment  # which takes its choices from here
 
 Conv = Callable[..., nn.Module]  # nn.Conv2d, or a layer that takes the same arguments
 
@@ -40,24 +45,24 @@ def map_size(size: Size, *kernels: int) -> Size:
     return height, width
 
 
+def conv_of(experiment: Experiment, half: str) -> Conv:
+    """The convolution of a half, localization or classifier."""
+    return CoordConv2d if experiment.coordconv in (half, "both") else nn.Conv2d
+
+
 def localization_net(
-    channels: int,
-    size: Size,
-    conv: Conv = nn.Conv2d,
-    slope: float = 0.0,
-    family: str = "affine",
-    after: tuple[int, ...] = CHANNELS["tutorial"][0],
-    kernels: tuple[int, ...] = LOCALIZATION_KERNELS,
+    experiment: Experiment, channels: int, size: Size, convs: int = 0
 ) -> nn.Sequential:
     """The PyTorch tutorial's localization net: (B, channels, *size) -> (B, 6), affine, or (B, n).
 
-    size: (h, w). conv: the convolution to use. slope: below 0, of the activations after the
-    convolutions; 0 is the tutorial's ReLU. family: of `FAMILIES`, which says n. after: channels
-    after each convolution, of as many as there are kernels.
+    size: (h, w). convs: how many of its convolutions it lacks, as many as have made what it reads.
     """
+    conv, family = conv_of(experiment, "localization"), experiment.family
+    leaky, kernels = experiment.activation == "leaky-relu", LOCALIZATION_KERNELS[convs:]
     layers: list[nn.Module] = []
+    after = CHANNELS[experiment.channels][0][convs:]
     for count, kernel in zip(after, kernels, strict=True):
-        activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+        activation = nn.LeakyReLU(0.01, inplace=True) if leaky else nn.ReLU(inplace=True)
         layers += [conv(channels, count, kernel), nn.MaxPool2d(2), activation]
         channels = count
     height, width = map_size(size, *kernels)
@@ -76,21 +81,27 @@ def widen(counts: tuple[int, ...], width: float) -> list[int]:
 
 
 def classifier_net(
-    channels: int,
-    size: Size,
-    classes: int,
-    conv: Conv = nn.Conv2d,
-    width: float = 1.0,
-    after: tuple[int, int] = CHANNELS["tutorial"][1],
+    experiment: Experiment, channels: int, size: Size, classes: int
 ) -> nn.Sequential:
-    """The PyTorch tutorial's classifier: (B, channels, *size) -> logits (B, classes).
+    """The classifier: (B, channels, *size) -> logits (B, classes).
 
-    conv: the convolution to use. width: times as many channels and hidden units as the tutorial
-    has. after: channels after each convolution, of the usual width. The tutorial drops channels
-    before it pools them, which comes to the same bits; here a transformer may read them whole.
+    cnn: the PyTorch tutorial's. It drops channels before it pools them, which comes to the same
+    bits; here a transformer may read them whole. fcn: two hidden layers of 128 units, a weak one,
+    which cannot shift a filter.
     """
+    height, width = size
+    if experiment.classifier == "fcn":
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * height * width, 128),
+            nn.ReLU(inplace=True),
+            nn.Linear(128, 128),
+            nn.ReLU(inplace=True),
+            nn.Linear(128, classes),
+        )
+    conv = conv_of(experiment, "classifier")
     rows, columns = map_size(size, *CLASSIFIER_KERNELS)
-    first, second, hidden = widen((*after, 50), width)
+    first, second, hidden = widen((*CHANNELS[experiment.channels][1], 50), experiment.width)
     return nn.Sequential(
         conv(channels, first, 5),
         nn.MaxPool2d(2),
@@ -104,22 +115,6 @@ def classifier_net(
         nn.ReLU(inplace=True),
         nn.Dropout(),
         nn.Linear(hidden, classes),
-    )
-
-
-def dense_net(channels: int, size: Size, classes: int) -> nn.Sequential:
-    """A weak classifier, which cannot shift a filter: (B, channels, *size) -> logits (B, classes).
-
-    It has two hidden layers of 128 units.
-    """
-    height, width = size
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(channels * height * width, 128),
-        nn.ReLU(inplace=True),
-        nn.Linear(128, 128),
-        nn.ReLU(inplace=True),
-        nn.Linear(128, classes),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import study
 from ..data import World
+from ..diagnose import History
 from ..metrics import interval
 from ..run import Run
 from ..warp import outline
@@ -137,7 +138,7 @@ def curves(runs: dict[str, Run], name: str = "top1") -> Figure:
     for label, run in runs.items():
         end = f" (collapsed in epoch {run.collapse_epoch})" if run.collapse_epoch else ""
         histories[label + end] = [run.history]
-    return _means(histories, name, title=next(iter(runs.values())).title)
+    return mean_curves(histories, name, next(iter(runs.values())).title)
 
 
 @styled
@@ -183,26 +184,6 @@ def _by_doublings(axes):
         ax.axhline(1, color=INK, linewidth=0.8)
 
 
-def mean_curves(
-    records: list[study.Record],
-    rows: dict[str, str],
-    name: str = "top1",
-    low: float | None = None,
-    high: float | None = None,
-    title: str | None = None,
-) -> Figure:
-    """A study's history entry over epochs: per row the mean over seeds, in its 95 % t-interval.
-
-    Arguments as in `seed_curves`.
-    """
-    found = {
-        label: [record["history"] for record in records if record["row"] == row]
-        for row, label in rows.items()
-    }
-    histories = {f"{label} (seeds: {len(h)})": h for label, h in found.items() if h}
-    return _means(histories, name, low, high, title)
-
-
 @styled
 def forest(chosen: study.Study, title: str | None = None) -> Figure:
     """A study's contrasts as effects: each difference with its 95 % t-interval, a line at none.
@@ -235,8 +216,14 @@ def forest(chosen: study.Study, title: str | None = None) -> Figure:
 
 
 @styled
-def _means(histories, name, low=None, high=None, title=None):
-    """Draw {label: histories}: the mean of an entry over epochs, and its band; of one a line."""
+def mean_curves(
+    histories: dict[str, list[History]], name: str = "top1", title: str | None = None
+) -> Figure:
+    """An entry of the histories {label: those of its seeds} over epochs: the mean in its band.
+
+    That is the 95 % t-interval over seeds; of one seed a line. name: an entry of the history;
+    `top1` is in percent.
+    """
     figure = Figure(figsize=(WIDTH, 3))
     ax = figure.subplots()
     # Two headings, where a replica stands beside others.
@@ -252,7 +239,7 @@ def _means(histories, name, low=None, high=None, title=None):
         band = [(means + sign * halves).clip(*ends) for sign in (-1, 1)]
         ax.fill_between(epochs, *band, color=line.get_color(), alpha=0.15, linewidth=0)
     _epochs(ax)
-    ax.set(ylim=(low, high), title=title or "", ylabel=" or ".join(sorted(headings)))
+    ax.set(title=title or "", ylabel=" or ".join(sorted(headings)))
     if histories:
         ax.legend(**BESIDE)
     return figure

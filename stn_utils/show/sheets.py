@@ -124,17 +124,15 @@ def frames(runs: Runs, count: int | None = None) -> Sheets:
     return _beside(runs, count, draw)
 
 
-def filmstrip(runs: Runs, count: int | None = None, rows: int = 5) -> Image.Image:
-    """One still picture: the inputs, then their warp at up to `rows` epochs from first to last.
+def filmstrip(runs: Runs, count: int | None = None) -> Image.Image:
+    """One still picture: the inputs, then their warp at up to five epochs from first to last.
 
     The rest as in `frames`.
     """
-    if rows < 2:
-        raise ValueError(f"rows: expected at least 2, the first and the last epoch, got {rows}.")
 
     def draw(run, count, title, rim):
         probe, looks, chosen = shown(run, count)
-        epochs = sorted({round(i * run.epochs / (rows - 1)) for i in range(rows)})
+        epochs = sorted({round(i * run.epochs / 4) for i in range(5)})
         strip = [("input", _tile_row(probe["images"][chosen], looks[-1][chosen], rim))]
         strip += [(f"epoch {e}", _tile_row(probe["warped"][e][chosen])) for e in epochs]
         note = f"   warped pictures over {run.epochs} epochs; the window is the last epoch's"

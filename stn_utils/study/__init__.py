@@ -3,5 +3,5 @@
 from .plan import FOLDER, Study, load, plans
 from .records import Record, append, pack, plain, right, to_record, unpack
 from .runner import run_missing
-from .table import COLUMNS, Contrast, collapse, contrasts, difference, paired, table
-from .traces import load_trace, save_trace
+from .table import COLUMNS, Contrast, collapse, contrasts, difference, table
+from .traces import load_trace

@@ -1,23 +1,23 @@
-"""A study's plan: read from YAML with every fault named by file and line, before anything runs."""
+"""A study's plan: read from YAML with every fault named by file, row and field before it runs."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..experiment import Experiment, check_field, explain
+from ..experiment import Experiment, check_each, explain
 from ..names import one_of
 from ..spec import Folder
 from .records import Record, read
 from .table import COLUMNS, MEASURES
 
 FOLDER = Path(__file__).parents[2] / "assets" / "studies"
-At = Callable[..., contextlib.AbstractContextManager[None]]
+Row = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # a folder is named after it, too
 Seeds = Annotated[int, Field(ge=1, le=10_000)]
-MOST_LINES = 10_000  # keys of a plan: aliases of aliases would be more than a machine can hold
 
 
 class Study(BaseModel):
@@ -42,9 +42,16 @@ class Study(BaseModel):
     columns: list[Literal[tuple(COLUMNS)]] = ["top1", "lowest", "parameters"]
     contrasts: list[tuple[str, str]] = []
     primary: bool = False
-    rows: dict[str, Experiment] = Field(min_length=1)
+    rows: dict[Row, Experiment] = Field(min_length=1)
     own_seeds: dict[str, Seeds] = {}
     names: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _rows_are_there(self):
+        for field, rows in ("names", self.names), ("contrasts", sum(self.contrasts, ())):
+            for row in rows:
+                one_of(f"row in {field}", row, self.rows)
+        return self
 
     @property
     def path(self) -> Path:
@@ -75,6 +82,13 @@ class Study(BaseModel):
         """The finished runs of this plan, each once: those whose Experiment is still the plan's."""
         fitting = [record for record in self.lines() if not self._mismatch(record)]
         return list({(record["row"], record["seed"]): record for record in fitting}.values())
+
+    def by_row(self) -> dict[str, dict[int, Record]]:
+        """The same, {row: {seed: record}}; every row is there."""
+        found: dict[str, dict[int, Record]] = {row: {} for row in self.rows}
+        for record in self.records():
+            found[record["row"]][record["seed"]] = record
+        return found
 
     def mismatched(self) -> list[str]:
         """What keeps records out, one text each.
@@ -130,149 +144,70 @@ def plans(folder: Folder = FOLDER) -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, with the line of a value that is not what its tag says."""
+    """PyYAML's, which refuses a field that stands twice, where the last one would win."""
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            problem = f"a value that cannot be read ({type(error).__name__})"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
-
-
-def _lines(path, node, keys=(), lines=None):
-    """The line of every key in a YAML file, {keys down to it: line}."""
-    lines = {} if lines is None else lines
-    if len(lines) > MOST_LINES or len(keys) > 20:
-        raise ValueError(f"{path}, line {node.start_mark.line + 1}: nested too deep, or too long.")
-    if isinstance(node, yaml.SequenceNode):
-        lines |= {(*keys, i): child.start_mark.line + 1 for i, child in enumerate(node.value)}
-    elif isinstance(node, yaml.MappingNode):
-        own = set()
-        merged_first = sorted(node.value, key=lambda pair: pair[0].value != "<<")
-        for key, child in merged_first:  # what stands here wins
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # no key of ours; PyYAML says so
-            name, line = key.value, key.start_mark.line + 1
-            if name in own:
-                twice = f"{name!r} stands twice, first in line {lines[*keys, name]}"
-                raise ValueError(f"{path}, line {line}: {twice}.")
-            own.add(name)
-            lines[*keys, name] = line
-            _lines(path, child, keys if name == "<<" else (*keys, name), lines)
-    return lines
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [str(key.value) for key, _ in node.value]
+        for i, (key, _) in enumerate(node.value):
+            if names[i] in names[:i]:
+                problem = f"{names[i]!r} stands twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        return node
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], At]:
-    """The file's content, and `at(*keys)`.
-
-    That is a context in which a ValueError gets the file and the keys' line.
-    """
-    text = path.read_bytes()
+@contextlib.contextmanager
+def at(place: object) -> Iterator[None]:
+    """A context in which a ValueError says at which place of which file."""
     try:
-        lines = _lines(path, yaml.compose(text, _Loader))
-        content = yaml.load(text, _Loader)
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {explain(error)}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file. Raises ValueError, naming it, for anything else."""
+    try:
+        content = yaml.load(path.read_bytes(), _Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{path}, line {line}: {error.problem}.") from None
-    except RecursionError:
-        raise ValueError(f"{path}: nested too deep.") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count(b"\n", 0, error.position) + 1
-        wrong = f"character {error.character:#x} is not allowed in YAML"
-        raise ValueError(f"{path}, line {line}: {wrong}.") from None
-    if not isinstance(content, dict):
-        expected = f"expected fields and values, one a line, got {content or 'nothing'}"
-        raise ValueError(f"{path}, line 1: {expected}.")
-
-    @contextlib.contextmanager
-    def at(*keys):
-        try:
-            yield
-        except ValueError as error:
-            while keys and keys not in lines:
-                keys = keys[:-1]
-            raise ValueError(f"{path}, line {lines.get(keys, 1)}: {error}") from None
-
-    return content, at
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"{path}: a value that cannot be read ({why}).") from None
+    with at(path):
+        return _fields(content)
 
 
-def read_experiment(
-    fields: Mapping[str, Any],
-    at: At,
-    where: Callable[[str], tuple[str, ...]] = lambda field: (),
-    whole: bool = True,
-) -> Experiment | None:
-    """The Experiment of a YAML file's fields, a fault named with its line.
-
-    at: as `read_yaml` has it; where: its keys. whole=False: fields that do not go together are no
-    fault of the file, for more will come; None then.
-    """
-    for field, value in fields.items():
-        with at(*where(field), field):
-            check_field(field, value)
-    try:
-        return Experiment(**fields)
-    except ValidationError as error:
-        if not (loc := error.errors()[0]["loc"]) and not whole:
-            return None
-        loc = loc or (explain(error).partition("=")[0],)  # so begins what does not go together
-        with at(*where(str(loc[0])), *loc):
-            raise ValueError(explain(error)) from None
-
-
-def _row(row, fields, common, at):
-    """The Experiment of a row: its own fields win over the common ones."""
-    fields = {field: value for field, value in fields.items() if field != "seeds"}
-    shared = common.keys() - fields.keys()
-
-    def where(field):
-        return ("common",) if field in shared else ("rows", row)
-
-    return read_experiment({**common, **fields}, at, where)
+def _fields(value):
+    if not isinstance(value, dict):
+        got = reprlib.repr(value)[:100] if value else "nothing"
+        raise ValueError(f"expected fields and values, one a line, got {got}.")
+    return value
 
 
 def load(name: str, folder: Folder = FOLDER) -> Study:
     """Read a study's plan.
 
-    Raises ValueError, naming file and line, for a field or value that is wrong or there twice.
+    Raises ValueError, naming file, row and field, for one that is wrong or there twice.
     """
     one_of("study", name, plans(folder))
     path = Path(folder) / f"{name}.yaml"
-    plan, at = read_yaml(path)
-    content = dict(plan)
+    plan = read_yaml(path)
     known = {*Study.model_fields, "common"} - {"name", "folder", "own_seeds"}
-    for field in content:
-        with at(field):
+    rows, own_seeds = {}, {}
+    with at(path):
+        for field in plan:
             one_of("field", field, sorted(known))
-    common, rows = content.pop("common", {}), content.get("rows", {})
-
-    def expect_fields(value, *keys):
-        with at(*keys):
-            if not isinstance(value, dict):
-                raise ValueError(f"expected fields and values, one a line, got {value!r}.")
-
-    expect_fields(common, "common")
-    expect_fields(rows, "rows")
-    for row, fields in rows.items():
-        expect_fields(fields, "rows", row)
-        with at("rows", row):
-            if isinstance(row, str) and (Path(row).name != row or row in ("", "..")):
-                raise ValueError(f"a row's name is that of a folder, too; it cannot be {row!r}.")
-    own = {row: fields["seeds"] for row, fields in rows.items() if "seeds" in fields}
-    content["own_seeds"] = own
-    content["rows"] = {row: _row(row, fields, common, at) for row, fields in rows.items()}
-    try:
-        study = Study(**content, name=name, folder=Path(folder))
-    except ValidationError as error:
-        kind, *rest = error.errors()[0]["loc"]
-        with at(*(["rows", rest[0], "seeds"] if kind == "own_seeds" else [kind, *rest])):
-            raise ValueError(explain(error)) from None
-    for row in study.names:
-        with at("names", row):
-            one_of("row in names", row, list(rows))
-    for i, pair in enumerate(study.contrasts):
-        for row in pair:
-            with at("contrasts", i):
-                one_of("row in a contrast", row, list(rows))
-    return study
+        with at("common"):
+            common = _fields(plan.pop("common", {}))
+            check_each(common)
+        with at("rows"):
+            own = _fields(plan.pop("rows", {}))
+        for row in own:
+            with at(f"rows.{row}"):
+                fields = {**common, **_fields(own[row])}  # its own win
+                if "seeds" in fields:
+                    own_seeds[row] = fields.pop("seeds")
+                rows[row] = Experiment.model_validate(fields)
+        return Study(**plan, rows=rows, own_seeds=own_seeds, name=name, folder=Path(folder))

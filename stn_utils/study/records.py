@@ -66,19 +66,14 @@ def right(record: Record) -> np.ndarray:
 
 
 def plain(value: Any) -> Any:
-    """The same with None for every nan or infinity, which JSON has not."""
+    """The same with floats of six decimals, and None for nan or infinity, which JSON has not."""
     if isinstance(value, dict):
         return {name: plain(v) for name, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _rounded(value):
-    """Floats with six decimals, in a list too."""
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return round(value, 6) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
 
 
 def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
@@ -107,8 +102,8 @@ def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
         "row": row,
         "seed": run.experiment.seed,
         "experiment": run.experiment.model_dump(by_alias=True),
-        "history": {k: _rounded(plain(v)) for k, v in run.history.items() if k != "seconds"},
-        "result": {name: _rounded(plain(value)) for name, value in result.items()},
+        "history": {k: plain(v) for k, v in run.history.items() if k != "seconds"},
+        "result": plain(result),
         "provenance": run.provenance,
     }
 

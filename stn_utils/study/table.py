@@ -11,7 +11,6 @@ import numpy as np
 
 from .. import diagnose, metrics
 from ..experiment import Experiment
-from ..names import one_of
 from .records import Record, right
 
 if TYPE_CHECKING:
@@ -119,9 +118,7 @@ def table(study: Study) -> str:
 
     The contrasts follow, paired by seed; their p values are those of the t-test, after Holm.
     """
-    by_row: dict[str, dict[int, Record]] = {row: {} for row in study.rows}
-    for record in study.records():
-        by_row[record["row"]][record["seed"]] = record
+    by_row = study.by_row()
     width = max(map(len, ["row", *by_row])) + 2
     headings, wides, texts = zip(*(COLUMNS[name] for name in study.columns))
     # A column set to the right and one set to the left would touch.
@@ -161,12 +158,9 @@ class Contrast(NamedTuple):
 def contrasts(study: Study) -> list[Contrast]:
     """What the records say to each contrast of the plan, in its order."""
     value, _ = MEASURES[study.measure]
-    by_row: dict[str, dict[int, float]] = {row: {} for row in study.rows}
-    for record in study.records():
-        by_row[record["row"]][record["seed"]] = value(record)
-    found = []
+    found, by_row = [], study.by_row()
     for names in study.contrasts:
-        ours, theirs = (by_row[row] for row in names)
+        ours, theirs = ({s: value(r) for s, r in by_row[row].items()} for row in names)
         shared = sorted(ours.keys() & theirs.keys())
         have = [s for s in shared if not math.isnan(ours[s] + theirs[s])]
         pair = [{s: side[s] for s in have} for side in (ours, theirs)]
@@ -216,17 +210,6 @@ def _collapses(by_row):
                 line.replace("~", " ") for line in wrapped
             ]  # a seed and its epoch stay in one line
     return lines
-
-
-def paired(study: Study, ours: str, theirs: str) -> str:
-    """The difference ours - theirs between two rows of a study, as `difference` has it."""
-    rows = [one_of("row", row, list(study.rows)) for row in (ours, theirs)]
-    scores: list[Scores] = [{}, {}]
-    for record in study.records():
-        for row, side in zip(rows, scores):
-            if record["row"] == row:
-                side[record["seed"]] = record["result"]["test_top1"], right(record)
-    return difference(rows, [study.rows[row] for row in rows], scores)
 
 
 def difference(

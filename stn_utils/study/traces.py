@@ -15,27 +15,6 @@ from ..spec import Folder, ImageSpec
 TRACES = Path(__file__).parents[2] / "assets" / "traces"
 
 
-def save_trace(run: Run, name: str, count: int = 5, folder: Folder = TRACES) -> Path:
-    """Write what `count` probe images saw in every epoch, and the history; returns the file."""
-    path = Path(folder) / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parameters, images = run.probe["parameters"], run.probe["images"]
-    shown = torch.arange(0, len(images), max(1, len(images) // count))[:count]
-    content = {
-        "experiment": run.experiment.model_dump(by_alias=True),
-        "title": run.title,
-        "spec": run.spec._asdict(),
-        "names": run.names,
-        "history": {k: [round(v, 5) for v in values] for k, values in run.history.items()},
-        "labels": run.probe["labels"][shown].tolist(),
-        "images": base64.b64encode(images[shown].numpy().tobytes()).decode(),
-        "parameters": [] if parameters is None else parameters[:, shown].tolist(),
-        "test_top1": run.tested()["top1"],
-    }
-    path.write_text(json.dumps(content))
-    return path
-
-
 def load_trace(name: str, folder: Folder = TRACES) -> Run:
     """The Run of a stored trace: history and probe, for `show` and `play`; it has no weights.
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stn_utils.player import explore_html, microscope_html, player_html
+from stn_utils.exercises.explorer import explore_html, microscope_html
+from stn_utils.player import player_html
 from stn_utils.warp import affine, warp
 
 LABELS = ["epoch 0", "epoch 1", "epoch 2"]
@@ -257,12 +258,13 @@ CELLS = [
     "from IPython.display import HTML, display\n"
     "import test_players as made_up\n"
     "from stn_utils import player\n"
+    "from stn_utils.exercises import explorer\n"
     "from PIL import Image",
     "display(HTML(made_up.player_page()))",
-    "display(HTML(player.explore_html(made_up.soft_picture())))",
+    "display(HTML(explorer.explore_html(made_up.soft_picture())))",
     "pictures = [Image.new('RGB', (60, 30), colour) for colour in ('red', 'green', 'blue')]\n"
     "display(player.player_widget(pictures))",
-    "display(player.explore_widget(made_up.soft_picture()))",
+    "display(explorer.explore_widget(made_up.soft_picture()))",
     "print('all', 'cells', 'ran')",
 ]
 
