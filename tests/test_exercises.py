@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 from stn_utils import exercises, load, warp
-from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07
+from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch09
 from stn_utils.layers import CoordConv2d, coordinates
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -189,6 +189,10 @@ def without_partner():
     return [*moves, ("left", warp.affine(shift_x=-0.3)), ("right", warp.affine(shift_x=0.3))]
 
 
+def turned_answers(x, kernel):
+    return torch.stack([F.conv2d(x, torch.rot90(kernel, i, (-2, -1))) for i in range(4)])
+
+
 WRONG = {
     "mirror": [lambda: affine([1, 0, 0], [0, -1, 0]), lambda: affine([1, 0, 0], [0, 1, 0]), lambda: torch.eye(2, 3)],
     "crop": [
@@ -282,6 +286,21 @@ WRONG = {
         lambda: [*without_partner(), ("flat", warp.affine(scale=0.0))],
         lambda: without_partner()[:3],
     ],
+    "partner": [
+        lambda k: k, lambda k: torch.rot90(k, -1, (-2, -1)), lambda k: torch.rot90(k, 2, (-2, -1)), lambda k: k.flip(-1),
+        lambda k: k.transpose(-1, -2), lambda k: k[0, 0],
+    ],
+    "bank": [
+        lambda x, k: F.conv2d(x, k), lambda x, k: turned_answers(x, k).mean(0), lambda x, k: turned_answers(x, k).sum(0),
+        lambda x, k: turned_answers(x, k)[:2].amax(0), lambda x, k: turned_answers(x, k).amax((0, -1, -2), keepdim=True)[0],
+        lambda x, k: F.conv2d(x, torch.stack([torch.rot90(k, i, (-2, -1)) for i in range(4)]).amax(0)),
+    ],
+    "mismatch_of": [
+        lambda f, turn, x: (f(turn(x)) - turn(f(x))).norm().item(),
+        lambda f, turn, x: ((f(turn(x)) - turn(f(x))).norm() / turn(f(x)).norm()).item() ** 2,
+        lambda f, turn, x: ((f(turn(x)) - f(x)).norm() / f(x).norm()).item(),
+        lambda f, turn, x: 0.0,
+    ],
 }  # fmt: skip
 CHECKERS = {
     "mirror": ch00.check_mirror, "crop": ch00.check_crop, "solve": ch00.check_puzzle,
@@ -292,6 +311,7 @@ CHECKERS = {
     "seeds_needed": ch04.check_seeds_needed,
     "equal_step": ch06.check_equal_step, "look": ch06.check_look, "at_rest": ch06.check_at_rest,
     "discounted": ch07.check_discounted, "surrogate": ch07.check_surrogate, "my_moves": ch07.check_my_moves,
+    "partner": ch09.check_partner, "bank": ch09.check_bank, "mismatch_of": ch09.check_mismatch,
     "channels": ch05.check_channels, "Repaired": ch05.check_layer, "added": ch05.check_added,
 }  # fmt: skip
 

@@ -92,7 +92,7 @@ def test_the_module_stays_small(capsys):
     total = sum(sum(tokens_of(path).values()) for path in COURSE)
     with capsys.disabled():
         print(f" stn_utils: {total} tokens", end="")
-    assert total <= 46_110
+    assert total <= 46_120
 
 
 def test_lines_are_not_packed():
@@ -187,7 +187,7 @@ README_TABLES = [
     ("03", "optimizer", 9),
     ("04", "architectures scattered vanilla", 5),
     ("05", "coordconv layers_by_epochs", 5),
-    ("06", "sequential", 3),
+    ("06", "sequential looks", 3),
     ("07", "reinforced turned", 5),
 ]
 

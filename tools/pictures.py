@@ -3,14 +3,16 @@
 python tools/pictures.py [NAME ...]
 """
 
+import io
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from PIL import Image
 
-from stn_utils import Experiment, fit, metrics, show, study
-from stn_utils.exercises import squares
+from stn_utils import Experiment, fit, load, metrics, show, study, warp
+from stn_utils.exercises import ch09, squares
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -43,6 +45,9 @@ EPISODES = {
         epochs=8,
     ),
 }
+# Chapter 09: upright digits, and the digit and the channel of the first map that are shown.
+DEPTH = Experiment(model="convnet", n_train=10_000, epochs=4)
+DIGIT, CHANNEL = 0, 6
 PICTURES = {
     "translated42": TRANSLATED,
     "adam": {
@@ -118,6 +123,45 @@ def draw_collapse():
     print("collapse", len(content), "bytes")
 
 
+def draw_depth():
+    """A digit turns; a window that knows the angle turns back the picture, or the first map."""
+    show.use_style()
+    cnn = fit(DEPTH, "cpu", quiet=True)
+    x, y = load("mnist", "clean28").test.batch(torch.tensor([DIGIT]))
+    angles = [*range(0, 91, 6), *range(84, 0, -6)]
+    frames = [_undone(cnn, x, y.item(), float(angle)) for angle in angles]
+    content = show.encode_gif(frames, ASSETS / "gifs" / "depth.gif", milliseconds=200)
+    print("depth", len(content), "bytes")
+
+
+@torch.no_grad()
+def _undone(cnn, x, digit, angle):
+    """One frame: the turned digit, and both ways back, with how sure the network is of it."""
+    theta = warp.affine(angle=angle)
+    turned, plain = warp.warp(x, warp.invert(theta)), cnn.model().eval()
+    front = plain.classifier[:3]
+    maps = [front(plain.normalize(picture))[0, CHANNEL] for picture in (turned, x)]
+    back = warp.warp(maps[0][None, None], theta, padding="border")[0, 0]
+    panels = {
+        "the digit": (turned, plain),
+        "picture, turned back": (warp.warp(turned, theta), ch09.perfect(cnn, "input", theta)),
+        "map, turned back": (back, ch09.perfect(cnn, "conv1", theta)),
+    }
+    figure, axes = plt.subplots(2, 3, figsize=(6, 2.7), height_ratios=[8, 1])
+    for (above, below), (title, (picture, net)) in zip(axes.T, panels.items()):
+        sure = 100 * net(turned).softmax(dim=1)[0, digit].item()
+        above.imshow(picture.squeeze(), vmin=0, vmax=maps[1].max() if picture is back else 1)
+        above.set(xticks=[], yticks=[], title=title)
+        below.barh(0, sure, color=show.WINDOW)
+        below.set(xlim=(0, 100), xticks=[], yticks=[], xlabel=f"a {digit}: {sure:.0f} %")
+        for ax in (above, below):
+            ax.grid(False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    plt.close(figure)
+    return Image.open(content).convert("RGB")
+
+
 def draw(name):
     """Make one picture: fit what it shows, and write its GIF; prints the size."""
     if name in OTHERS:
@@ -139,7 +183,12 @@ def draw(name):
     print(name, len(content), "bytes")
 
 
-OTHERS = {"squares": draw_squares, "seeds": draw_seeds, "collapse": draw_collapse}
+OTHERS = {
+    "squares": draw_squares,
+    "seeds": draw_seeds,
+    "collapse": draw_collapse,
+    "depth": draw_depth,
+}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from pictures import COLLAPSE
 
-from stn_utils import Run, fit, load
+from stn_utils import Experiment, Run, fit, load
 from stn_utils.exercises import steps
 from stn_utils.study.traces import TRACES as FOLDER
 
@@ -24,7 +24,12 @@ TRACES = {
     "a-tenth": ONE_RATE.replace(loc_lr_ratio=0.1),
     "background": ONE_RATE.replace(padding="background"),
     "no-transformer": ONE_RATE.replace(model="convnet"),
+    # Chapter 09: vvshankar78's network. Ten pictures, to see how alike their windows are.
+    "photographs": Experiment(
+        dataset="cifar10", world="rts32", channels="s2", n_train=20_000, epochs=8
+    ),
 }
+PICTURES = {"photographs": 10}
 
 # Chapter 03: what moves theta, step by step, in three recipes and one seed; and 20 seeds of one.
 SHOWN, SEEDS, STEPS = 1, range(20), 450
@@ -94,5 +99,5 @@ if __name__ == "__main__":
         if name == "steps":
             draw_steps()
             continue
-        path = save_trace(fit(TRACES[name], "cpu"), name)
+        path = save_trace(fit(TRACES[name], "cpu"), name, PICTURES.get(name, 5))
         print(path.name, path.stat().st_size, "bytes")

@@ -135,7 +135,7 @@ def filmstrip(runs: Runs, count: int | None = None) -> Image.Image:
         epochs = sorted({round(i * run.epochs / 4) for i in range(5)})
         strip = [("input", _tile_row(probe["images"][chosen], looks[-1][chosen], rim))]
         strip += [(f"epoch {e}", _tile_row(probe["warped"][e][chosen])) for e in epochs]
-        note = f"   warped pictures over {run.epochs} epochs; the window is the last epoch's"
+        note = f"   over {run.epochs} epochs, with the last one's window"
         return [_sheet(strip, title or run.title + note)]
 
     return _beside(runs, count, draw)[0]
