@@ -51,6 +51,8 @@ class SpatialTransformerBase(nn.Module):
         family: str = "affine",
     ) -> None:
         super().__init__()
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}.")
         self.size, self.steps = size, steps
         self.padding = one_of("padding", padding, PADDINGS)
         self.family = one_of("family", family, FAMILIES)

@@ -443,9 +443,11 @@ def test_compare_says_what_makes_runs_incomparable_or_what_is_not_there(here, ca
     assert "nowhere" in refused(capsys, "compare", "nowhere") and "typo" in refused(
         capsys, "compare", "runs/a", "runs/typo"
     )
-    kinds = "'xyz' is not supported (supported formats: "
-    for plot, why in (("curves.xyz", kinds), ("absent/curves.png", "No such file or directory")):
-        assert why in refused(capsys, "compare", "runs/a", "--plot", plot)
+    for plot in ("curves", "curves.gif", "absent/curves.png"):
+        assert (
+            "png, svg, pdf" in (line := refused(capsys, "compare", "runs/a", "--plot", plot))
+            or "no folder absent" in line
+        )
 
 
 def test_compare_leaves_out_what_is_unfinished_damaged_or_there_twice_and_says_so(here, capsys):

@@ -105,7 +105,9 @@ def test_resample_and_steps_reach_the_transformer(resample):
 
 
 @pytest.mark.parametrize("steps", [0, -1])
-def test_no_step_is_refused_by_name(steps):
+def test_no_step_is_refused_by_name_by_the_layer_and_by_the_experiment(steps):
+    with pytest.raises(ValueError, match=f"steps: expected at least 1, got {steps}"):
+        new(steps)
     with pytest.raises(ValueError, match="steps"):
         Experiment(model="sequential", steps=steps)
 

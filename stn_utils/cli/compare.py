@@ -15,6 +15,7 @@ from pathlib import Path
 from .. import metrics, show, study
 from ..experiment import BELONGS, Experiment
 from ..models import count_parameters
+from ..names import one_of
 from ..run import Run
 
 
@@ -80,6 +81,11 @@ def _print_runs(runs):
 
 def main(arguments: Namespace) -> int:
     """Print the comparison."""
+    if arguments.plot:
+        kind, folder = Path(arguments.plot).suffix[1:].lower(), Path(arguments.plot).parent
+        one_of("kind of picture", kind, ("png", "svg", "pdf"))
+        if not folder.is_dir():
+            raise ValueError(f"--plot: no folder {folder}.")
     runs = _load(arguments.runs)
     _print_runs(runs)
     groups, apart = _groups(runs), []

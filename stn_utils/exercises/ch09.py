@@ -79,7 +79,7 @@ def check_mismatch(mismatch_of):
         ("a mirror", lambda x: x.flip(-1)),
     ):
         first, second = f(change(x)), change(f(x))
-        wanted = ((first - second).norm() / second.norm()).item()
+        wanted = mismatch(f, change, x)
         got = float(mismatch_of(f, change, x))
         absolute = (first - second).norm().item()
         assert abs(got - absolute) > 1e-6, "Divide by the size of the map, or it has no scale."

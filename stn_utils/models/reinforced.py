@@ -204,6 +204,10 @@ class ReinforcedNet(Net):
         entropy_bonus: float = 0.05,
     ) -> None:
         super().__init__(input_norm, transformer, output_norm, classifier)
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma: expected 0 to 1, got {gamma}.")
+        if not 0 <= entropy_bonus < float("inf"):
+            raise ValueError(f"entropy: expected a finite number from 0 on, got {entropy_bonus}.")
         self.gamma, self.entropy_bonus = gamma, entropy_bonus
 
     @torch.no_grad()
