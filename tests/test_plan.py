@@ -327,3 +327,17 @@ def test_a_line_that_is_no_record_is_named(tiny, line):
         with pytest.raises(ValueError, match=r"tiny\.jsonl, line 2: not a record") as fault:
             ask()
         assert len(str(fault.value).splitlines()) == 1
+
+
+def test_aliases_of_aliases_are_not_written_out_in_the_error(tmp_path):
+    """Eight times eight times ... : a few lines of YAML, a megabyte where somebody prints it."""
+    first = ", ".join(f"{key}: x" for key in "pqrstuvw")
+    lines = [f"a0: &a0 {{{first}}}"]
+    for i in range(1, 6):
+        folded = ", ".join(f"{key}: *a{i - 1}" for key in "pqrstuvw")
+        lines.append(f"a{i}: &a{i} {{{folded}}}")
+    rows = f"rows:\n  x: {{batch_size: {{{', '.join(lines)}}}, model: *a5}}\n"
+    (tmp_path / "folded.yaml").write_text(f"question: why?\ncost: none\n{rows}")
+    with pytest.raises(ValueError, match="unknown model") as error:
+        studies.load("folded", tmp_path)
+    assert len(str(error.value)) < 1000
