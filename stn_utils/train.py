@@ -1,8 +1,6 @@
 """fit(experiment) -> Run: the training set on the device, and no waiting inside an epoch."""
 
 import copy
-import functools
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -220,46 +218,6 @@ def _collapse_line(run):
     )
 
 
-class _Session:
-    """What surrounds the epochs of a fit: files, bar, lines; an interrupt ends it quietly."""
-
-    def __init__(self, run, folder, quiet, tensorboard):
-        self.run, self.folder, self.quiet = run, folder, quiet
-        self.warned = run.collapse_epoch is not None
-        self.board = Board(tensorboard, run) if tensorboard else None
-        hidden, total = quiet or not sys.stdout.isatty(), run.experiment.epochs
-        bar = functools.partial(tqdm, unit="epoch", file=sys.stdout, leave=False)
-        self.bar = bar(total=total, initial=run.epochs, disable=hidden)
-
-    def save(self):
-        if self.folder:
-            self.run.save(self.folder)
-
-    def epoch_ended(self):
-        self.save()
-        if self.board:
-            self.board.add_epoch(self.run)
-        if not self.quiet:
-            self.bar.update()
-            tqdm.write(_epoch_line(self.run))
-        if self.run.collapse_epoch and not self.warned:
-            tqdm.write(_collapse_line(self.run))
-            self.warned = True
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        self.bar.close()
-        if self.board:
-            self.board.writer.close()
-        if kind is not KeyboardInterrupt:
-            return False
-        done = f"{self.run.epochs} of {self.run.experiment.epochs} epochs"
-        print(f"Interrupted: the Run so far has {done}, and no test result.")
-        return True
-
-
 def _refuse_misfit(world, experiment):
     """Raise a ValueError, saying what differs, if the World is not the Experiment's."""
     for name in ("train", "val", "test"):
@@ -287,14 +245,14 @@ def fit(
 
     device: cuda, mps or cpu, the fastest present by default. folder: save the Run there after every
     epoch, and go on from a Run of the same Experiment that is there already. tensorboard: a folder
-    for its event files. quiet: no line an epoch, and in a terminal no progress bar. world: the
-    pictures; default: those that the Experiment names. graph: on a GPU, launch a whole step at
-    once. A collapse is said once, and stands in `Run.collapse_epoch`. Interrupting returns the Run
-    so far. On one CPU, build and thread count the same Experiment gives the same bits, resumed or
-    not: every epoch draws its random numbers from (seed, epoch). With a World of your own pictures
-    (`data.from_folder`) the Run's Experiment says `own` for dataset and world. Raises ValueError if
-    the folder holds another Experiment's Run, for an absent device, for too large an n_train, and
-    for a World that is not the Experiment's.
+    for its event files. quiet: no line an epoch. world: the pictures; default: those that the
+    Experiment names. graph: on a GPU, launch a whole step at once. A collapse is said once, and
+    stands in `Run.collapse_epoch`. Interrupting returns the Run so far. On one CPU, build and
+    thread count the same Experiment gives the same bits, resumed or not: every epoch draws its
+    random numbers from (seed, epoch). With a World of your own pictures (`data.from_folder`) the
+    Run's Experiment says `own` for dataset and world. Raises ValueError if the folder holds another
+    Experiment's Run, for an absent device, for too large an n_train, and for a World that is not
+    the Experiment's.
     """
     device = pick_device(device)
     run, world = _set_out(experiment, world, device)
@@ -313,16 +271,37 @@ def fit(
         else:
             _watch(model, run.probe, device)
             vars(run).update(_state(model, optimizer))
-        with _Session(run, folder, quiet, tensorboard) as session:
+        board = Board(tensorboard, run) if tensorboard else None
+        said = run.collapse_epoch
+        try:
             if not resuming:
-                session.save()
+                _keep(run, folder)
             while not run.finished:
                 _train_one_epoch(run, model, optimizer, world, graph)
-                session.epoch_ended()
+                _keep(run, folder, board)
+                if not quiet:
+                    print(_epoch_line(run))
+                if run.collapse_epoch and not said:
+                    tqdm.write(_collapse_line(run))  # above the bar of a study
+                    said = run.collapse_epoch
             if run.test is None:
                 evaluate(run, device, world)
-                session.save()
+                _keep(run, folder)
+        except KeyboardInterrupt:
+            done = f"{run.epochs} of {run.experiment.epochs} epochs"
+            print(f"Interrupted: the Run so far has {done}, and no test result.")
+        finally:
+            if board:
+                board.writer.close()
     return run
+
+
+def _keep(run, folder, board=None):
+    """Write the Run where it is wanted: into its folder, and its last epoch on the board."""
+    if folder:
+        run.save(folder)
+    if board:
+        board.add_epoch(run)
 
 
 def _set_out(experiment, world, device):
