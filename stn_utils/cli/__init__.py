@@ -45,13 +45,13 @@ def data(arguments: argparse.Namespace) -> int:
 
 def _rank():
     """This process's (rank, ranks), from the variables that torchrun sets."""
-    values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
-    if values == ["", ""]:
+    rank, ranks = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    if rank == ranks == "":
         return 0, 1
-    if not all(map(str.isdecimal, values)):
+    if not (rank.isdecimal() and ranks.isdecimal()):
         expected = "expected two whole numbers, or neither"
-        raise ValueError("RANK and WORLD_SIZE: {}; got {!r} and {!r}.".format(expected, *values))
-    return tuple(map(int, values))
+        raise ValueError(f"RANK and WORLD_SIZE: {expected}; got {rank!r} and {ranks!r}.")
+    return int(rank), int(ranks)
 
 
 def _device():
@@ -138,14 +138,11 @@ def _parsed(argv):
     if argv and not argv[0].startswith("-"):
         one_of("command", argv[0], tuple(commands))
     arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        actions = commands.get(argv[0], parser)._actions
-        flags = [flag for action in actions for flag in action.option_strings]
-        if unknown[0].startswith("-"):
-            long = [flag for flag in flags if flag.startswith("--")]
-            one_of("flag", unknown[0].split("=")[0], long)
-        takes = f"stn {argv[0]} --help says what it takes"
-        raise ValueError(f"stn {argv[0]} takes no {unknown[0]!r}. {takes}.")
+    for word in unknown:
+        command = commands.get(argv[0], parser)
+        if word.startswith("-"):
+            one_of("flag", word.split("=")[0], command._option_string_actions)
+        command.error(f"{command.prog} takes no {word!r}")
     for name, value in vars(arguments).items():
         if "" in (value if isinstance(value, list) else [value]):
             raise ValueError(f"{name}: expected a value, got ''.")
