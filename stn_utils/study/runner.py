@@ -53,13 +53,10 @@ def run_missing(
         if jobs > 1 and len(wanted) > 1:
             _run_beside(study, wanted, device, duplicates, min(jobs, len(wanted)), bar)
             return
-        if stack > 1:
-            _run_stacked(study, wanted, device, duplicates, stack, bar)
-            return
-        for row, seed in wanted:
-            if not _run_one(study, row, seed, device, duplicates):
+        for row, own in _portions(wanted, stack):
+            if not _run_some(study, row, own, device, duplicates, stack > 1):
                 raise KeyboardInterrupt
-            bar.update()
+            bar.update(len(own))
 
 
 def _of_other_studies(study) -> Duplicates:
@@ -77,44 +74,23 @@ def _of_other_studies(study) -> Duplicates:
     return found
 
 
-def _run_one(study, row, seed, device, duplicates):
-    """Make one record, unless another runner is at it or has made it; False if interrupted."""
-    folder = study.unfinished / f"{row}-{seed}"
-    try:
-        with _lock(study, row, seed):
-            if (row, seed) in study.done():
-                return True
-            experiment = study.rows[row].replace(seed=seed)
-            if _copied(study, row, seed, duplicates):
-                return True
-            world = _world_of(row, experiment, device)
-            if _is_stale(folder, experiment):
-                shutil.rmtree(folder)
-            run = train.fit(experiment, device, folder, quiet=True, world=world)
-            if run.test is None:
-                return False
-            _keep(study, row, run, world)
-            shutil.rmtree(folder)
-    except Timeout:
-        return True
-    return True
-
-
-def _run_stacked(study, wanted, device, duplicates, stack, bar):
-    """Make the records of so many seeds of a row at once."""
+def _portions(wanted, stack):
+    """What is trained at once, as (row, seeds): a run, or so many seeds of a row."""
+    if stack == 1:
+        return [(row, [seed]) for row, seed in wanted]
     seeds = collections.defaultdict(list)
     for row, seed in wanted:
-        if not _copied(study, row, seed, duplicates):
-            seeds[row].append(seed)
-    for row, all_seeds in seeds.items():
-        for start in range(0, len(all_seeds), stack):
-            part = all_seeds[start : start + stack]
-            _run_at_once(study, row, part, device)
-            bar.update(len(part))
+        seeds[row].append(seed)
+    return [
+        (row, own[i : i + stack]) for row, own in seeds.items() for i in range(0, len(own), stack)
+    ]
 
 
-def _run_at_once(study, row, seeds, device):
-    """Make the records of these seeds, but for those that another runner is at or has made."""
+def _run_some(study, row, seeds, device, duplicates, stacked=False):
+    """Make the records of these seeds, but for those that another runner is at or has made.
+
+    Returns False if interrupted.
+    """
     with contextlib.ExitStack() as locks:
         free = []
         for seed in seeds:
@@ -122,12 +98,24 @@ def _run_at_once(study, row, seeds, device):
                 locks.enter_context(_lock(study, row, seed))
                 free.append(seed)
         done = study.done()
-        free = [seed for seed in free if (row, seed) not in done]
+        free = [s for s in free if (row, s) not in done and not _copied(study, row, s, duplicates)]
         if not free:
-            return
-        world = _world_of(row, study.rows[row], device)
-        for run in train.fit_stacked(study.rows[row], free, device, world):
+            return True
+        experiment = study.rows[row].replace(seed=free[0])
+        world, folder = _world_of(row, experiment, device), study.unfinished / f"{row}-{free[0]}"
+        if stacked:
+            runs = train.fit_stacked(experiment, free, device, world)
+        else:
+            if _is_stale(folder, experiment):
+                shutil.rmtree(folder)
+            runs = [train.fit(experiment, device, folder, quiet=True, world=world)]
+        for run in runs:
+            if run.test is None:
+                return False
             _keep(study, row, run, world)
+        if not stacked:
+            shutil.rmtree(folder)
+    return True
 
 
 def _lock(study, row, seed):
@@ -183,7 +171,7 @@ def _is_stale(folder, experiment):
 def _work(threads, study, wanted, device, duplicates):
     torch.set_num_threads(threads)
     try:  # ends at one that was interrupted
-        all(_run_one(study, *pair, device, duplicates) for pair in wanted)
+        all(_run_some(study, row, [seed], device, duplicates) for row, seed in wanted)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {explain(error)}")
 
