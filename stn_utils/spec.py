@@ -1,6 +1,7 @@
-"""Types that several rooms share, and what a network must know of its pictures."""
+"""Types that several rooms share, what a network must know of its pictures, files written whole."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,3 +39,17 @@ def pick_device(name: Device = None) -> torch.device:
         if device.type in here:
             return device
     raise ValueError(f"device {name!r} is not on this machine. Here: {', '.join(here)}.")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file; a kill at any moment leaves a whole one, the old or the new."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

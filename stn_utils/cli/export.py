@@ -9,16 +9,17 @@ both from -1 to 1, pixel-area (align_corners=False).
 """
 
 import importlib
-import os
 import warnings
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..models import Net
 from ..run import Run
+from ..spec import write_whole
 
 TOLERANCE = 1e-5
 
@@ -53,20 +54,15 @@ def main(arguments: Namespace) -> int:
         raise RuntimeError(
             f"stn export needs a package that is not here: {error}. {cure}"
         ) from None
-    run = Run.load(arguments.run)
     path = Path(arguments.run) / "model.onnx"
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        worst, names = write(run, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    content, worst, names = exported(Run.load(arguments.run))
+    write_whole(path, content)
     print(f"{path}: images -> {', '.join(names)}; ONNX Runtime within {worst:.1e} of torch")
     return 0
 
 
-def write(run: Run, path: Path) -> tuple[float, list[str]]:
-    """Write the network, and return how far ONNX Runtime is from torch, and its outputs' names.
+def exported(run: Run) -> tuple[bytes, float, list[str]]:
+    """The network as ONNX, how far ONNX Runtime is from torch, and its outputs' names.
 
     Asked on batches of 1, of 3 and of all probe images. Raises RuntimeError beyond TOLERANCE.
     """
@@ -77,18 +73,17 @@ def write(run: Run, path: Path) -> tuple[float, list[str]]:
     names = ["logits", "theta"] if run.looks is not None else ["logits"]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        torch.onnx.export(
+        program: Any = torch.onnx.export(
             answers,
             (images[:2],),
-            str(path),
             dynamo=True,
             verbose=False,
-            external_data=False,
             input_names=["images"],
             output_names=names,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-        session = onnxruntime.InferenceSession(str(path))
+        content = program.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(content)
         worst = 0.0
         for count in (1, 3, len(images)):
             theirs = session.run(None, {"images": images[:count].numpy()})
@@ -96,4 +91,4 @@ def write(run: Run, path: Path) -> tuple[float, list[str]]:
                 worst = max(worst, (ours - torch.from_numpy(other)).abs().max().item())
     if not worst <= TOLERANCE:
         raise RuntimeError(f"ONNX Runtime answers {worst:.1e} off torch: nothing is written.")
-    return worst, names
+    return content, worst, names

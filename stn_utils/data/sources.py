@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..spec import write_whole
 from .worlds import Raw
 
 Files = dict[str, bytes]  # the unpacked content of a data set's files
@@ -261,14 +262,8 @@ def _keep(dataset, content):
     """Write verified files into the cache, each one whole or not at all."""
     raw = _raw_folder(cache_folder(), dataset)
     try:
-        raw.mkdir(parents=True, exist_ok=True)
         for name, bytes_ in content.items():
-            part = raw / f"{name}.{os.getpid()}.part"
-            try:
-                part.write_bytes(bytes_)
-                os.replace(part, raw / name)
-            finally:
-                part.unlink(missing_ok=True)
+            write_whole(raw / name, bytes_)
     except OSError as error:
         lost = f"could not keep {dataset} in {raw}: {error}. It will be fetched again."
         warnings.warn(lost, stacklevel=2)
