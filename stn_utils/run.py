@@ -1,11 +1,8 @@
 """Run: what came out of an Experiment. Saved whole or not at all, loaded without running code."""
 
-import contextlib
 import io
-import os
 import platform
 import subprocess
-import time
 import warnings
 import zipfile
 from dataclasses import dataclass, field
@@ -21,9 +18,7 @@ from .data import OWN, Split
 from .experiment import Experiment, explain
 from .families import FAMILIES
 from .models import Net, build
-from .spec import Device, Folder, ImageSpec
-
-LEFTOVER = 3600  # seconds after which a file that was being written is nobody's
+from .spec import Device, Folder, ImageSpec, write_whole
 
 
 def _with(**kinds):
@@ -134,66 +129,34 @@ class Run:
 
     def save(self, folder: Folder) -> None:
         """Write the Run into `folder`; a kill at any moment leaves a whole one, old or new."""
-        last, previous = self.files(folder)
         content = io.BytesIO()  # torch.save says of a full disk only that a position was unexpected
         plain = {"experiment": self.experiment.model_dump(), "spec": self.spec._asdict()}
         torch.save({**vars(self), **plain}, content)
-        part = last.with_name(f"{last.name}.{os.getpid()}.part")
         try:
-            last.parent.mkdir(parents=True, exist_ok=True)
-            for left in last.parent.glob(f"{last.name}.*.part"):  # by one that was killed
-                if time.time() - left.stat().st_mtime > LEFTOVER:
-                    left.unlink(missing_ok=True)
-            with open(part, "wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            if last.exists():
-                os.replace(last, previous)  # until the next line, the Run is the one before
-            os.replace(part, last)
+            write_whole(self.file(folder), content.getvalue())
         except OSError as error:
-            raise OSError(
-                f"{folder}: the Run could not be saved: {error.strerror or error}."
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
-
-    @classmethod
-    def lies_in(cls, folder: Folder) -> bool:
-        """Whether a Run was saved in the folder, whole or damaged."""
-        return any(path.exists() for path in cls.files(folder))
+            why = error.strerror or error
+            raise OSError(f"{folder}: the Run could not be saved: {why}.") from error
 
     @staticmethod
-    def files(folder: Folder) -> tuple[Path, Path]:
-        """Where a Run lies in a folder: the last one saved, and the one before it."""
-        return Path(folder) / "run.pt", Path(folder) / "previous.pt"
+    def file(folder: Folder) -> Path:
+        """Where a Run lies in a folder, if one was saved there."""
+        return Path(folder) / "run.pt"
 
     @classmethod
     def load(cls, folder: Folder) -> "Run":
-        """Read the Run in `folder`; if its file is damaged, the one before it, with a warning.
+        """Read the Run in `folder`.
 
-        Raises FileNotFoundError if there is no Run, RuntimeError if no file of it can be read.
+        Raises FileNotFoundError if there is no Run, RuntimeError if its file is damaged.
         """
-        reasons = []
-        for path in cls.files(folder):
-            if not path.exists():
-                continue
-            try:
-                run = cls._read(path)
-            except Exception as error:  # it can fail in the zip, the pickle, or the fields
-                why = explain(error)[:160]
-                reasons.append(f"{path} is damaged ({type(error).__name__}: {why})")
-                continue
-            if reasons:
-                warnings.warn(
-                    f"{reasons[0]}; the Run before it, {run.epochs} epochs long, is used.",
-                    stacklevel=2,
-                )
-            return run
-        if reasons:
-            raise RuntimeError("; ".join(reasons) + ": no Run can be read here.")
-        raise FileNotFoundError(f"no Run in {folder}: expected run.pt there.")
+        path = cls.file(folder)
+        if not path.exists():
+            raise FileNotFoundError(f"no Run in {folder}: expected run.pt there.")
+        try:
+            return cls._read(path)
+        except Exception as error:  # it can fail in the zip, the pickle, or the fields
+            why = f"{type(error).__name__}: {explain(error)[:160]}"
+            raise RuntimeError(f"{path} is damaged ({why}): no Run can be read here.") from None
 
     @classmethod
     def _read(cls, path):

@@ -256,7 +256,7 @@ def fit(
     """
     device = pick_device(device)
     run, world = _set_out(experiment, world, device)
-    if resuming := folder is not None and Run.lies_in(folder):
+    if resuming := folder is not None and Run.file(folder).exists():
         run = _go_on(run.experiment, folder, world)
     _note_provenance(run, provenance(device, f"{world.dataset}, {world.source}"))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -67,7 +67,6 @@ def test_train_writes_config_tables_pictures_and_weights(here, capsys):
     folder = here / "runs" / "mine"
     assert set(files(folder)) == {
         "config.yml", "metrics.csv", "metrics.json", "confusion.png", "stn.png", "progress.gif", "last.pt", "best.pt", "run.pt",
-        "previous.pt",
     }  # fmt: skip
     run = Run.load(folder)
     assert Experiment(**yaml.safe_load((folder / "config.yml").read_text())) == run.experiment
@@ -190,14 +189,14 @@ def test_a_file_says_what_is_printed_saved_and_shown(here, capsys, monkeypatch):
     )
     arguments = [argument for argument in TINY if argument != "--quiet"]
     assert stn("train", *arguments, "--config", "c.yml") == 0
-    written = {"config.yml", "metrics.csv", "metrics.json", "stn.png", "run.pt", "previous.pt"}
+    written = {"config.yml", "metrics.csv", "metrics.json", "stn.png", "run.pt"}
     assert set(files(here / "runs" / "mine")) == written
     assert "epoch" not in capsys.readouterr().out
     assert len(opened) == 1 and opened[0][0] == opened[0][1]  # the confusion matrix is a square
     assert (
         stn("train", *arguments, "--config", "c.yml", "--name", "b", "--save", "--show", "stn") == 0
     )
-    assert set(files(here / "runs" / "b")) == {"config.yml", "run.pt", "previous.pt"}
+    assert set(files(here / "runs" / "b")) == {"config.yml", "run.pt"}
     assert len(opened) == 2
 
 
@@ -584,8 +583,7 @@ def test_one_run_with_wrong_insides_does_not_end_a_comparison(here, capsys):
     for name in ("a", "b"):
         assert stn("train", *TINY, "--name", name, "--seed", str(ord(name))) == 0
     content = torch.load("runs/b/run.pt", weights_only=True)
-    for path in ("runs/b/run.pt", "runs/b/previous.pt"):
-        torch.save({**content, "history": 3}, path)
+    torch.save({**content, "history": 3}, "runs/b/run.pt")
     capsys.readouterr()
     assert stn("compare", "runs/a", "runs/b") == 0
     output = capsys.readouterr()
@@ -596,8 +594,7 @@ def test_one_run_with_wrong_insides_does_not_end_a_comparison(here, capsys):
 def test_what_is_no_run_of_weights_is_one_line_for_predict_and_export(here, capsys):
     assert stn("train", *TINY, "--name", "a") == 0
     content = torch.load("runs/a/run.pt", weights_only=True)
-    for path in ("runs/a/run.pt", "runs/a/previous.pt"):
-        torch.save({**content, "weights": {"w": torch.ones(3)}}, path)
+    torch.save({**content, "weights": {"w": torch.ones(3)}}, "runs/a/run.pt")
     stroke("digit.png")
     for command in (["predict", "runs/a", "digit.png"], ["export", "runs/a"]):
         assert "another version of the course" in refused(capsys, *command)

@@ -52,7 +52,7 @@ def test_every_model_answers_in_onnx_as_in_torch_for_any_number_of_images(here, 
     names = [output.name for output in session.get_outputs()]
     assert names == (["logits"] if name == "convnet" else ["logits", "theta"])
     assert sorted(path.name for path in (here / "run").iterdir()) == [
-        "model.onnx", "previous.pt", "run.pt",
+        "model.onnx", "run.pt",
     ]  # fmt: skip
 
 

@@ -208,12 +208,12 @@ def test_a_folder_with_another_experiment_is_refused_and_left_alone(small, tmp_p
     assert_same_bits(Run.load(tmp_path), first)
 
 
-def test_a_damaged_run_is_redone_from_the_one_before(small, tmp_path):
-    whole = train_and_go(small, folder=tmp_path)
-    Run.files(tmp_path)[0].write_bytes(b"cut")
-    with pytest.warns(UserWarning, match="damaged"):
-        again = train_and_go(small, folder=tmp_path)
-    assert_same_bits(again, whole)
+def test_a_damaged_run_is_named_and_left_alone(small, tmp_path):
+    train_and_go(small, folder=tmp_path)
+    Run.file(tmp_path).write_bytes(b"cut")
+    with pytest.raises(RuntimeError, match=r"run\.pt is damaged"):
+        train_and_go(small, folder=tmp_path)
+    assert Run.file(tmp_path).read_bytes() == b"cut"
 
 
 @pytest.mark.parametrize(

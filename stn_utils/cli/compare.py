@@ -30,7 +30,7 @@ def _load(folders):
     """The finished runs, {folder: Run}, each Experiment once. What is left out is said."""
     runs, names = {}, {}
     for folder in folders:
-        if Path(folder).exists() and not Run.lies_in(folder):  # runs/* has others
+        if Path(folder).exists() and not Run.file(folder).exists():  # runs/* has others
             continue
         try:
             run = Run.load(folder)

@@ -164,15 +164,13 @@ def main(arguments: Namespace) -> int:
     """Train, or go on, and write the folder."""
     fields = _fields(arguments)
     folder = _folder(arguments, fields)
-    if arguments.resume and not Run.lies_in(folder):
+    there = Run.file(folder).exists()
+    if arguments.resume and not there:
         raise ValueError(f"{folder} holds no run to resume.")
-    if not arguments.resume and Run.lies_in(folder):
+    if there and not arguments.resume:
         cure = "add --resume to go on from it, or choose another --name"
         raise ValueError(f"{folder} holds a run: {cure}.")
-    if arguments.resume:
-        experiment = Run.load(folder).experiment.replace(**fields)
-    else:
-        experiment = Experiment(**fields)
+    experiment = Run.load(folder).experiment.replace(**fields) if there else Experiment(**fields)
     if experiment.world == data.OWN and not arguments.data:
         raise ValueError("its pictures are your own: name their folder, --data FOLDER.")
     world = _own_world(arguments)

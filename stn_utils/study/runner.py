@@ -156,7 +156,7 @@ def _keep(study, row, run, world):
 def _is_stale(folder, experiment):
     """Whether the unfinished Run there is of no use.
 
-    The plan was changed since, or no file of it can be read.
+    The plan was changed since, or it cannot be read.
     """
     try:
         run = Run.load(folder)
