@@ -182,7 +182,7 @@ def test_fit_trains_on_them_and_everything_shows_the_run(one_thread, folder, tmp
         with pytest.raises(ValueError, match="your own; give them: world="):
             show.mistakes(again)
     if run.looks is not None:
-        show.encode_gif(show.frames(again), tmp_path / "a.gif")
+        show.encode_gif(show.frames(again))
         show.before_after(again)
     more = fit(
         Experiment(model=model, **{**QUICK, "epochs": 2}), "cpu", tmp_path / "run", world=world

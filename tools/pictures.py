@@ -57,6 +57,13 @@ PICTURES = {
 }
 
 
+def write(name, pictures, milliseconds):
+    """Write a GIF, and print its size."""
+    content = show.encode_gif(pictures, milliseconds)
+    (ASSETS / "gifs" / f"{name}.gif").write_bytes(content)
+    print(name, len(content), "bytes")
+
+
 def draw_squares():
     """The CoordConv paper's toy test: how sure each network is of every place, every 2nd epoch."""
     known, held_out = squares.split(squares.centres(32), "quadrant", 32)
@@ -78,8 +85,7 @@ def draw_squares():
         )
         for i in range(1, 40, 2)
     ]
-    content = show.encode_gif(frames, ASSETS / "gifs" / "squares.gif", milliseconds=300)
-    print("squares", len(content), "bytes")
+    write("squares", frames, 300)
 
 
 def draw_seeds():
@@ -119,8 +125,7 @@ def draw_collapse():
     """The stored traces of chapter 02 beside each other: one rate, and a tenth of it."""
     traces = {"localization rate 0.1": "one-rate", "localization rate 0.01": "a-tenth"}
     pictures = show.frames({title: study.load_trace(name) for title, name in traces.items()})
-    content = show.encode_gif(pictures, ASSETS / "gifs" / "collapse.gif", milliseconds=900)
-    print("collapse", len(content), "bytes")
+    write("collapse", pictures, 900)
 
 
 def draw_depth():
@@ -130,8 +135,7 @@ def draw_depth():
     x, y = load("mnist", "clean28").test.batch(torch.tensor([DIGIT]))
     angles = [*range(0, 91, 6), *range(84, 0, -6)]
     frames = [_undone(cnn, x, y.item(), float(angle)) for angle in angles]
-    content = show.encode_gif(frames, ASSETS / "gifs" / "depth.gif", milliseconds=200)
-    print("depth", len(content), "bytes")
+    write("depth", frames, 200)
 
 
 @torch.no_grad()
@@ -179,8 +183,7 @@ def draw(name):
             else fit(wanted, "cpu")
         )
         pictures = show.frames(runs)
-    content = show.encode_gif(pictures, ASSETS / "gifs" / f"{name}.gif", milliseconds)
-    print(name, len(content), "bytes")
+    write(name, pictures, milliseconds)
 
 
 OTHERS = {

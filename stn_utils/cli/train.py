@@ -225,7 +225,7 @@ def write(run: Run, folder: Path, save: Collection[str] = SAVED) -> None:
         frames = show.frames(run)
         # Of a long run every so many, the last one always.
         frames = frames[:: -(1 + len(frames) // 150)][::-1]
-        show.encode_gif(frames, folder / "progress.gif", limit=5_000_000)
+        (folder / "progress.gif").write_bytes(show.encode_gif(frames, limit=5_000_000))
 
 
 def _pictures(run, wanted):

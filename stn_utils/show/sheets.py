@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
 from ..run import Run
+from ..spec import write_whole
 from ..warp import identity, outline
 from .draw import window
 from .style import DIGITS_SHOWN, FAINT, INK, PAPER, WINDOW, plane, shown
@@ -176,29 +177,20 @@ def _is_grey(picture):
     return (abs(pair[0] - pair[1]).max(axis=2) > 48).mean() <= 0.01
 
 
-def encode_gif(
-    pictures: Sheets, path: Path | str, milliseconds: int = 500, limit: int = 500_000
-) -> bytes:
-    """Write pictures as a GIF that stops after three rounds; the last one stays longer.
+def encode_gif(pictures: Sheets, milliseconds: int = 500, limit: int = 500_000) -> bytes:
+    """Pictures as a GIF that stops after three rounds; the last one stays longer.
 
-    Returns its content. Raises ValueError, and leaves no file, if it would exceed `limit` bytes.
+    Raises ValueError if it would exceed `limit` bytes.
     """
-    content = _gif(pictures, path, milliseconds, limit)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(content)
-    return content
-
-
-def _gif(pictures, path, milliseconds, limit):
     import imageio.v3 as iio
 
     arrays = [np.asarray(picture.convert("RGB")) for picture in _few_colours(pictures)]
     durations: Any = [milliseconds] * (len(arrays) - 1) + [4 * milliseconds]
     durations = durations if len(arrays) > 1 else milliseconds
     content = iio.imwrite("<bytes>", arrays, extension=".gif", duration=durations, loop=3)
-    size = f"{len(content):,} bytes, more than {limit:,}"
     if len(content) > limit:
-        raise ValueError(f"{path}: {size}. Show fewer digits or epochs.")
+        size = f"{len(content):,} bytes as a GIF, more than {limit:,}"
+        raise ValueError(f"pictures: {size}. Show fewer digits or epochs.")
     return content
 
 
@@ -233,11 +225,11 @@ def show_animation(
     """
     from IPython.display import HTML, Image, display
 
+    content = encode_gif(pictures, milliseconds, limit)
     try:
-        content = encode_gif(pictures, path, milliseconds, limit)
+        write_whole(Path(path), content)
     except OSError as error:
         warnings.warn(f"{path} could not be written ({error.strerror}).", stacklevel=2)
-        content = _gif(pictures, path, milliseconds, limit)
     picture = f'<img alt="{html.escape(alt)}" src="{data_uri(content, "gif")}">'
     display(HTML(f"<details open><summary>animation (fold to stop)</summary>{picture}</details>"))
     display(Image(encode(still), metadata={"alt": f"Still. {alt}"}))  # IPython 7 has no alt=
