@@ -42,10 +42,10 @@ class Run:
     """What came out.
 
     history: lists with one entry per finished epoch. probe: a few images (P, C, H, W) uint8 with
-    labels and true poses, the parameters (epochs + 1, P, n) of their looks and the warped pictures
-    (epochs + 1, P, C, h, w) uint8, entry 0 before training; parameters are None for a net without
-    looks. best: epoch and weights of the best epoch by validation, None for a replica, which has no
-    validation part. test: what `evaluate` found, None until then. names: of the classes.
+    labels, the parameters (epochs + 1, P, n) of their looks and the warped pictures (epochs + 1, P,
+    C, h, w) uint8, entry 0 before training; parameters are None for a net without looks. best:
+    epoch and weights of the best epoch by validation, None for a replica, which has no validation
+    part. test: what `evaluate` found, None until then. names: of the classes.
     """
 
     __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)

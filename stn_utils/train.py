@@ -157,8 +157,7 @@ def _choose_probes(world):
     classes = range(min(world.classes, PROBES))
     found = [(split.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in classes]
     index = torch.cat(found)[:PROBES]
-    chosen = {name: getattr(split, name) for name in ("images", "labels", "poses")}
-    chosen = {name: None if part is None else part[index].cpu() for name, part in chosen.items()}
+    chosen = {"images": split.images[index].cpu(), "labels": split.labels[index].cpu()}
     return {**chosen, "parameters": None, "warped": None}
 
 
