@@ -54,31 +54,23 @@ OWN: dict[str, type] = {
 def add_arguments(parser: ArgumentParser) -> None:
     """The Experiment's fields as flags, and what else a run on the command line needs."""
     parser.usage = "stn train [--config FILE] [--name NAME] [--resume] [--FIELD VALUE ...]"
-    own = parser.add_argument_group("where")
-    texts = {
-        "config": "YAML file of fields; flags win over it",
-        "name": "name of the folder; default: made of dataset, world, model, CoordConv and seed",
-        "runs": "the folder that holds it; default runs",
-        "resume": "go on from the run that is there; only --epochs may differ",
-        "data": "pictures of your own: a folder that holds a folder of pictures per class",
-        "canvas": "64 or 48x64 (height x width): scale each of them onto it",
-        "device": "cuda, mps or cpu; default: the fastest present",
-        "tensorboard": "event files as well: tensorboard --logdir runs",
-        "quiet": "no line an epoch",
-        "save": f"of {', '.join(SAVED)}; default all",
-        "show": f"open in a window, of {', '.join(PICTURES)}; default none",
-    }
-    switch = {"action": "store_true"}
-    options: dict[str, Any] = {
-        "config": {"metavar": "FILE"},
-        "runs": {"metavar": "DIR", "default": "runs"},
-        "data": {"metavar": "FOLDER"},
-        "canvas": {"metavar": "SIZE"},
-        **dict.fromkeys(("resume", "tensorboard", "quiet"), switch),
-        **dict.fromkeys(("save", "show"), {"metavar": "WHAT", "nargs": "*"}),
-    }
-    for name, text in texts.items():
-        own.add_argument(f"--{name}", help=text, **options.get(name, {}))
+    add = parser.add_argument_group("where").add_argument
+    made_of = "dataset, world, model, CoordConv and seed"
+    pictures = "pictures of your own: a folder that holds a folder of pictures per class"
+    seen = f"open in a window, of {', '.join(PICTURES)}; default none"
+    resumed = "go on from the run that is there; only --epochs may differ"
+    board = "event files as well: tensorboard --logdir runs"
+    add("--config", metavar="FILE", help="YAML file of fields; flags win over it")
+    add("--name", help=f"name of the folder; default: made of {made_of}")
+    add("--runs", metavar="DIR", default="runs", help="the folder that holds it; default runs")
+    add("--resume", action="store_true", help=resumed)
+    add("--data", metavar="FOLDER", help=pictures)
+    add("--canvas", metavar="SIZE", help="64 or 48x64 (height x width): scale each of them onto it")
+    add("--device", help="cuda, mps or cpu; default: the fastest present")
+    add("--tensorboard", action="store_true", help=board)
+    add("--quiet", action="store_true", help="no line an epoch")
+    add("--save", metavar="WHAT", nargs="*", help=f"of {', '.join(SAVED)}; default all")
+    add("--show", metavar="WHAT", nargs="*", help=seen)
     fields = parser.add_argument_group("the experiment")
     for name, field in Experiment.model_fields.items():
         names = ", ".join(choices(name))
