@@ -1,4 +1,4 @@
-"""The epoch player: as one string of HTML that needs no kernel, and as ipywidgets with one."""
+"""The epoch player: one string of HTML that needs no kernel."""
 
 import hashlib
 import json
@@ -42,20 +42,6 @@ def player_html(pictures: Sheets, still: Image.Image, unit: str = "epoch", first
     )
 
 
-def player_widget(pictures: Sheets) -> Any:
-    """The same player as ipywidgets 7.7 or 8: a slider and a play button, while a kernel runs."""
-    import ipywidgets
-
-    encoded = [show.encode(p) for p in pictures]
-    last = len(encoded) - 1
-    image = ipywidgets.Image(value=encoded[last], format="png")
-    slider = ipywidgets.IntSlider(value=last, max=last, description="epoch")
-    button = ipywidgets.Play(value=last, max=last, interval=500)
-    slider.observe(lambda change: image.set_trait("value", encoded[change["new"]]), "value")
-    ipywidgets.link((button, "value"), (slider, "value"))  # not jslink: long broken on Colab
-    return ipywidgets.VBox([image, ipywidgets.HBox([button, slider])])
-
-
 def play(runs: Runs, count: int | None = None) -> None:
     """Show the epoch player: a slider that works in Colab, JupyterLab and exported pages.
 
@@ -64,8 +50,3 @@ def play(runs: Runs, count: int | None = None) -> None:
     from IPython.display import HTML, display
 
     display(HTML(player_html(show.frames(runs, count), show.filmstrip(runs, count))))
-
-
-def play_widget(runs: Runs, count: int | None = None) -> Any:
-    """The epoch player as ipywidgets; runs and count as in `show.frames`."""
-    return player_widget(show.frames(runs, count))

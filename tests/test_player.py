@@ -69,7 +69,7 @@ def test_play_has_a_frame_an_epoch_from_0_on(run, displayed):
 
 
 def test_the_sliders_value_chooses_the_picture_of_the_widget():
-    root = player.player_widget(colours(3))
+    root = explorer.player_widget(colours(3))
     (slider,), (image,) = widgets_of(root, ipywidgets.IntSlider), widgets_of(root, ipywidgets.Image)
     (button,) = widgets_of(root, ipywidgets.Play)
     assert (slider.min, slider.value, slider.max) == (0, 2, 2)
@@ -82,7 +82,7 @@ def test_the_sliders_value_chooses_the_picture_of_the_widget():
 
 
 def test_the_widget_of_a_run_shows_its_frames(run):
-    root = player.play_widget(run, count=2)
+    root = explorer.play_widget(run, count=2)
     (image,), (slider,) = widgets_of(root, ipywidgets.Image), widgets_of(root, ipywidgets.IntSlider)
     assert (image.value, slider.value, slider.description) == (
         show.encode(show.frames(run, 2)[-1]),

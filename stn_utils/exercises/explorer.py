@@ -1,4 +1,4 @@
-"""Explorers of a theta and of the sampler: pages with sliders, and the same as widgets."""
+"""Explorers of a theta and of the sampler, pages with sliders; these and the player as widgets."""
 
 import json
 from typing import Any
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import show
 from ..player import fill
+from ..show.sheets import Runs, Sheets
 from ..warp import affine, corners, warp
 
 SIDE = 360  # pixels of an explorer's picture, and what is round it
@@ -93,3 +94,22 @@ def explore_widget(image: Tensor) -> Any:
         slider.observe(update, "value")
     update()
     return ipywidgets.VBox([picture, ipywidgets.HBox([ipywidgets.VBox(sliders), matrix])])
+
+
+def player_widget(pictures: Sheets) -> Any:
+    """The epoch player as ipywidgets 7.7 or 8: a slider and a play button, while a kernel runs."""
+    import ipywidgets
+
+    encoded = [show.encode(p) for p in pictures]
+    last = len(encoded) - 1
+    image = ipywidgets.Image(value=encoded[last], format="png")
+    slider = ipywidgets.IntSlider(value=last, max=last, description="epoch")
+    button = ipywidgets.Play(value=last, max=last, interval=500)
+    slider.observe(lambda change: image.set_trait("value", encoded[change["new"]]), "value")
+    ipywidgets.link((button, "value"), (slider, "value"))  # not jslink: long broken on Colab
+    return ipywidgets.VBox([image, ipywidgets.HBox([button, slider])])
+
+
+def play_widget(runs: Runs, count: int | None = None) -> Any:
+    """The epoch player as ipywidgets; runs and count as in `show.frames`."""
+    return player_widget(show.frames(runs, count))

@@ -257,13 +257,12 @@ def test_the_exported_explorer_follows_the_keyboard(exported):
 CELLS = [
     "from IPython.display import HTML, display\n"
     "import test_players as made_up\n"
-    "from stn_utils import player\n"
     "from stn_utils.exercises import explorer\n"
     "from PIL import Image",
     "display(HTML(made_up.player_page()))",
     "display(HTML(explorer.explore_html(made_up.soft_picture())))",
     "pictures = [Image.new('RGB', (60, 30), colour) for colour in ('red', 'green', 'blue')]\n"
-    "display(player.player_widget(pictures))",
+    "display(explorer.player_widget(pictures))",
     "display(explorer.explore_widget(made_up.soft_picture()))",
     "print('all', 'cells', 'ran')",
 ]
