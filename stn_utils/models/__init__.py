@@ -59,16 +59,15 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
     }
     transformer = _transformer(experiment, spec, sampler)
     classifier = classifier_net(experiment, spec.channels, size, spec.classes)
-    parts: dict[str, Any] = {"input_norm": input_norm, "output_norm": normalize_if("after")}
-    parts |= {"transformer": transformer, "classifier": classifier}
+    parts = input_norm, transformer, normalize_if("after"), classifier
     net: Net
-    if isinstance(transformer, ReinforcedTransformer):
-        net = ReinforcedNet(**parts, gamma=experiment.gamma, entropy_bonus=experiment.entropy)
+    if experiment.model == "reinforced":
+        net = ReinforcedNet(*parts, gamma=experiment.gamma, entropy_bonus=experiment.entropy)
     elif places := PLACES[experiment.at]:
         inside = _inside(experiment, spec.size, sampler, places)
-        net = FeatureNet(**parts, size=spec.size, inside=inside)
+        net = FeatureNet(*parts, size=spec.size, inside=inside)
     else:
-        net = (SharedNet if experiment.at == "shared" else Net)(**parts)
+        net = (SharedNet if experiment.at == "shared" else Net)(*parts)
     net.spec = spec
     return net
 
