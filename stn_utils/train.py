@@ -180,9 +180,9 @@ def _go_on(experiment, folder, world):
     run = Run.load(folder)
     old = {**run.experiment.model_dump(), "data": run.title}
     new = {**experiment.model_dump(), "data": world.title}
-    differ = [f"{k}: {old[k]!r} there, {new[k]!r} here" for k in new if old[k] != new[k]]
     if run.epochs <= experiment.epochs:
-        differ = [text for text in differ if not text.startswith("epochs: ")]
+        old["epochs"] = experiment.epochs
+    differ = [f"{k}: {old[k]!r} there, {new[k]!r} here" for k in new if old[k] != new[k]]
     if differ:
         what = f"{folder} holds another Experiment's Run ({'; '.join(differ)})"
         raise ValueError(f"{what}. Choose another folder.")

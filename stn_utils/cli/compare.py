@@ -113,15 +113,14 @@ def _difference(ours, mine, theirs, other):
 
     Raises ValueError if they cannot be compared.
     """
-    titles = [next(iter(members.values())).title for members in (mine, other)]
-    if titles[0] != titles[1]:
-        raise ValueError(f"Their pictures are those of {titles[0]} and of {titles[1]}.")
+    one, two = (next(iter(members.values())) for members in (mine, other))
+    if one.title != two.title:
+        raise ValueError(f"Their pictures are those of {one.title} and of {two.title}.")
     shared = mine.keys() & other.keys()
     if not shared:
         raise ValueError("They share no seed.")
-    experiments = [next(iter(members.values())).experiment for members in (mine, other)]
     scores = [
         {seed: (side[seed].test["top1"], side[seed].right()) for seed in shared}
         for side in (mine, other)
     ]
-    return study.difference((ours, theirs), experiments, scores)
+    return study.difference((ours, theirs), (one.experiment, two.experiment), scores)
