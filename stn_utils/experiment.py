@@ -217,7 +217,7 @@ def choices(field: str) -> tuple[str, ...]:
 
 def check_field(name: str, value: Any) -> None:
     """Raise a ValueError, naming the nearest, for an unknown field or an unknown name in it."""
-    name = one_of("field", OLD_NAMES.get(name, name), list(Experiment.model_fields))
+    name = one_of("field", OLD_NAMES.get(name, name), Experiment.model_fields)
     names = choices(name)
     if isinstance(value, bool) and Experiment.model_fields[name].annotation is not bool:
         valid = f" Valid: {', '.join(names)}." if names else ""

@@ -72,7 +72,7 @@ def study(arguments: argparse.Namespace) -> int:
     """
     chosen = studies.load(arguments.name)
     for row in arguments.rows or ():
-        one_of("row", row, list(chosen.rows))
+        one_of("row", row, chosen.rows)
     if not arguments.show:
         shard, device = _rank(), arguments.device or _device()
         wanted = arguments.rows, arguments.seeds, device, arguments.jobs
@@ -115,11 +115,11 @@ def _parser():
     sub = command("study", study, study.__doc__)
     sub.add_argument("name", help=f"of {', '.join(studies.plans())}")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows")
+    stacked = "1, seeds of a row trained as one net, for a GPU"
     counts = ("--seeds", 1000, "the plan's"), ("--jobs", 64, "1, runs at once")
-    stack = "--stack", 64, "1, seeds of a row trained as one net, for a GPU"
-    for flag, most, text in (*counts, stack):
-        number = {"type": int, "choices": range(1, most + 1), "metavar": f"1-{most}"}
-        sub.add_argument(flag, help=f"how many; default: {text}", **number)
+    for flag, most, text in (*counts, ("--stack", 64, stacked)):
+        help, span = f"how many; default: {text}", f"1-{most}"
+        sub.add_argument(flag, help=help, type=int, choices=range(1, most + 1), metavar=span)
     sub.set_defaults(jobs=1, stack=1)
     sub.add_argument("--device", help="cuda, mps or cpu; default: the fastest present")
     sub.add_argument("--show", action="store_true", help="only print the table")
@@ -136,7 +136,7 @@ def _parsed(argv):
     """The arguments; raises ValueError, naming the nearest, for what no command takes."""
     parser, commands = _parser()
     if argv and not argv[0].startswith("-"):
-        one_of("command", argv[0], tuple(commands))
+        one_of("command", argv[0], commands)
     arguments, unknown = parser.parse_known_args(argv)
     for word in unknown:
         command = commands.get(argv[0], parser)

@@ -122,7 +122,7 @@ def _fields(arguments):
     for name in arguments.save or ():
         one_of("thing to save", name, SAVED)
     for name in arguments.show or ():
-        one_of("picture to show", name, tuple(PICTURES))
+        one_of("picture to show", name, PICTURES)
     return {name: given[name] for name in Experiment.model_fields if name in given}
 
 

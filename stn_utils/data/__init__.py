@@ -66,7 +66,7 @@ def load(
     if not isinstance(replica, bool):
         raise ValueError(f"replica: expected True or False, got {replica!r}.")
     one_of("dataset", dataset, DATASETS)
-    one_of("world", world, tuple(WORLDS))
+    one_of("world", world, WORLDS)
     fallback = fallback or os.environ.get("STN_FALLBACK") or None
     one_of("fallback", fallback or "glyphs", ("glyphs",))
     return _world(_had(dataset, fallback), world, replica, pick_device(device))

@@ -8,15 +8,8 @@ from torch import Tensor
 
 from ..spec import Folder, Size
 
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "PPM",
-)  # none is a program, as PostScript is
+# None is a program, as PostScript is.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 FAINTEST = 16  # grey levels by which ink stands out at least
 LARGEST, LONGEST = 64_000_000, 32_000  # pixels of a picture, and of its longer side
 
@@ -59,12 +52,8 @@ def _eight_bits(image):
     if image.mode in ("1", "L", "LA"):
         return image.convert("L")
     colour = image.convert("RGB")
-    return colour if _has_colour(colour) else colour.convert("L")
-
-
-def _has_colour(image):
-    channels = np.asarray(image)
-    return bool((channels != channels[..., :1]).any())
+    channels = np.asarray(colour)
+    return colour if (channels != channels[..., :1]).any() else colour.convert("L")
 
 
 def on_canvas(image: Image.Image, size: Size, channels: int) -> Tensor:

@@ -17,9 +17,8 @@ CONTROLS = ("identity", "random")  # what may choose the moves, and learns nothi
 POLICIES = ("learned", "without-memory", "without-critic", *CONTROLS)
 CLIP = 2.0  # largest reward of one move, in units of the classification loss
 VALUE_WEIGHT = 0.5  # of the critic's loss
-MIX = (
-    0x9E3779B97F4A7C15 - 2**64
-)  # the golden ratio's bits, as a signed number: an odd one, far from round
+# The golden ratio's bits, as a signed number: an odd one, far from round.
+MIX = 0x9E3779B97F4A7C15 - 2**64
 
 State = tuple[Tensor, Tensor]  # of an LSTM cell
 

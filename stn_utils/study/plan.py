@@ -130,7 +130,7 @@ class Study(BaseModel):
         if not 0 <= rank < ranks:
             array = f"in a SLURM array --array=0-{ranks - 1}"
             raise ValueError(f"rank {rank} of {ranks}: ranks count from 0, {array}.")
-        rows = [one_of("row", row, list(self.rows)) for row in rows or self.rows]
+        rows = [one_of("row", row, self.rows) for row in rows or self.rows]
         count = {row: seeds or self.own_seeds.get(row, self.seeds) for row in rows}
         turns = range(max(count.values()))
         wanted = [(row, self.first_seed + i) for i in turns for row in rows if i < count[row]]
@@ -172,15 +172,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{path}, line {line}: {error.problem}.") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as e:
-        why = str(e).partition("\n")[0]
+    except Exception as error:  # whatever PyYAML raises at a value that it cannot make
+        why = str(error).partition("\n")[0]
         raise ValueError(f"{path}: a value that cannot be read ({why}).") from None
     with at(path):
         return _fields(content)
