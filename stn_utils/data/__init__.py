@@ -10,7 +10,7 @@ from . import glyphs as _glyphs
 from . import sources
 from .own import from_folder, from_tensors
 from .sources import DataUnavailable
-from .worlds import OWN, WORLDS, Split, World, distort, is_random, make_world
+from .worlds import OWN, WORLDS, Split, World, distort, make_world
 
 DRAWN = {"glyphs": _glyphs.glyphs, "coloured-glyphs": _glyphs.coloured}
 DATASETS = (*sources.DATASETS, *DRAWN)
@@ -67,6 +67,6 @@ def load(
         raise ValueError(f"replica: expected True or False, got {replica!r}.")
     one_of("dataset", dataset, DATASETS)
     one_of("world", world, WORLDS)
-    fallback = fallback or os.environ.get("STN_FALLBACK") or None
-    one_of("fallback", fallback or "glyphs", ("glyphs",))
+    if fallback := fallback or os.environ.get("STN_FALLBACK"):
+        one_of("fallback", fallback, ("glyphs",))
     return _world(_had(dataset, fallback), world, replica, pick_device(device))

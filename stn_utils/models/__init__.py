@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from ..actions import ACTIONS
-from ..layers import SpatialTransformer, SpatialTransformerBase
+from ..layers import SpatialTransformer
 from ..spec import ImageSpec
 from .depth import PLACES, FeatureNet, SharedNet
 from .nets import (
     CHANNELS,
     CLASSIFIER_KERNELS,
-    Conv,
     Net,
     Normalize,
     Resize,
@@ -26,7 +25,7 @@ from .nets import (
     transformers,
     widen,
 )
-from .reinforced import CONTROLS, POLICIES, Policy, ReinforcedNet, ReinforcedTransformer, Rollout
+from .reinforced import CONTROLS, POLICIES, Policy, ReinforcedNet, ReinforcedTransformer
 from .sequential import RECURRENCES, SequentialTransformer
 
 if TYPE_CHECKING:
@@ -82,15 +81,14 @@ def _transformer(experiment, spec, sampler):
     """What stands before the classifier; a net that decides may have its own normalization."""
     if experiment.model == "convnet" or PLACES[experiment.at]:
         return Resize(**sampler)
-    conv = conv_of(experiment, "localization")
+    conv, steps = conv_of(experiment, "localization"), experiment.steps
     own = [_normalization(experiment, spec)] if experiment.normalize == "localization" else []
     if experiment.model == "reinforced":
         actions, policy = ACTIONS[experiment.actions], None
         if experiment.policy not in CONTROLS:
             policy = Policy(spec.channels, sampler["size"], len(actions), conv)
             policy.features = nn.Sequential(*own, *policy.features)
-        kind = experiment.policy
-        return ReinforcedTransformer(policy, actions, experiment.steps, **sampler, kind=kind)
+        return ReinforcedTransformer(policy, actions, steps, **sampler, kind=experiment.policy)
     if experiment.at == "shared":
         localization = _reading_a_map(experiment, spec.size, len(CLASSIFIER_KERNELS))
     else:
@@ -98,9 +96,8 @@ def _transformer(experiment, spec, sampler):
         localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
         return SpatialTransformer(localization, **sampler, family=experiment.family)
-    options = {**sampler, "resample": experiment.resample}
-    ways = RECURRENCES[experiment.recurrence]
-    return SequentialTransformer(localization, experiment.steps, **options, ways=ways)
+    resample, ways = experiment.resample, RECURRENCES[experiment.recurrence]
+    return SequentialTransformer(localization, steps, **sampler, resample=resample, ways=ways)
 
 
 def _reading_a_map(experiment, size, convs):

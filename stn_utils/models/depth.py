@@ -1,9 +1,11 @@
 """A transformer in the depth of a network: on its feature maps, or reading them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from ..layers import SpatialTransformer, SpatialTransformerBase
+from ..layers import SpatialTransformer
 from ..spec import Size
 from ..warp import at_least_single, compose, identity, invert
 from .nets import CLASSIFIER_KERNELS, Net, Trace, map_size
@@ -42,29 +44,22 @@ def frame(size: Size, convs: int) -> Tensor:
 class FeatureNet(Net):
     """A Net whose transformers warp feature maps: the classifier's, after some convolutions.
 
-    transformer: that of a network without one: what the picture becomes if nothing moves. size:
-    (H, W) of the pictures. inside: {after how many convolutions: transformer}, in this order. Each
-    look is told as the theta of the picture that moves the centre of every receptive field as the
-    map is moved, so it can be drawn on the picture; x_warped is the picture through the last one.
-    Where the padding is `background`, a map is padded with what the classifier makes of a blank
-    picture: a shift of the map is then one of the picture, while nothing leaves the map.
+    parts: those of a Net; its transformer is that of a network without one: what the picture
+    becomes if nothing moves. size: (H, W) of the pictures. inside: {after how many convolutions:
+    transformer}, in this order. Each look is told as the theta of the picture that moves the centre
+    of every receptive field as the map is moved, so it can be drawn on the picture; x_warped is the
+    picture through the last one. Where the padding is `background`, a map is padded with what the
+    classifier makes of a blank picture: a shift of the map is then one of the picture, while
+    nothing leaves the map.
     """
 
     before: Tensor
     after: Tensor
 
-    def __init__(
-        self,
-        input_norm: nn.Module,
-        transformer: SpatialTransformerBase,
-        output_norm: nn.Module,
-        classifier: nn.Sequential,
-        size: Size,
-        inside: dict[int, SpatialTransformer],
-    ) -> None:
-        super().__init__(input_norm, transformer, output_norm, classifier)
+    def __init__(self, *parts: Any, size: Size, inside: dict[int, SpatialTransformer]) -> None:
+        super().__init__(*parts)
         self.convs, self.inside = tuple(inside), nn.ModuleList(inside.values())
-        size_out = transformer.size or size
+        size_out = self.transformer.size or size
         sizes = [size, *[size_out] * (len(inside) - 1)]  # the first one brings it to that size
         before = [frame(each, convs) for each, convs in zip(sizes, inside)]
         after = [invert(frame(size_out, convs)) for convs in inside]

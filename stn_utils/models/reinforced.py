@@ -1,6 +1,6 @@
 """A transformer that chooses its warp move by move, and learns from rewards which to choose."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -187,22 +187,14 @@ class ReinforcedNet(Net):
     Reward of a move: by how much it lowers the image's classification loss, within +-CLIP. The
     classifier learns from the last view alone; the policy by `policy_loss` with the critic as
     baseline, advantages divided by their deviation, and its entropy as a bonus for staying
-    undecided. gamma: discount; entropy_bonus: weight of the entropy. Source: in the spirit of Azimi
-    et al. 2021.
+    undecided. parts: those of a Net. gamma: discount; entropy_bonus: weight of the entropy. Source:
+    in the spirit of Azimi et al. 2021.
     """
 
     transformer: ReinforcedTransformer
 
-    def __init__(
-        self,
-        input_norm: nn.Module,
-        transformer: ReinforcedTransformer,
-        output_norm: nn.Module,
-        classifier: nn.Module,
-        gamma: float = 0.98,
-        entropy_bonus: float = 0.05,
-    ) -> None:
-        super().__init__(input_norm, transformer, output_norm, classifier)
+    def __init__(self, *parts: Any, gamma: float = 0.98, entropy_bonus: float = 0.05) -> None:
+        super().__init__(*parts)
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma: expected 0 to 1, got {gamma}.")
         if not 0 <= entropy_bonus < float("inf"):

@@ -27,7 +27,6 @@ from .sheets import (
 )
 from .style import (
     BESIDE,
-    DIGITS_SHOWN,
     FAINT,
     INK,
     OTHER,
