@@ -24,10 +24,6 @@ class _Result(BaseModel):
 
     test_top1: Annotated[float, Field(ge=0, le=1)]
     parameters: int
-    correct: str | None = None
-    confusion: list[list[int]] = []
-    images: int | None = None
-    collapse_epoch: int | None = None
 
 
 class _Shape(BaseModel):
@@ -82,10 +78,11 @@ def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
     Fields of the Experiment keep the names that they have had since the first records.
     """
     test, seconds = run.tested(), run.history.get("seconds", [])
-    result: dict[str, Any] = {"test_top1": test["top1"], "test_loss": test["loss"]}
-    for name in ("calibration_error", "oracle_top1", "oracle_images"):
-        result |= {name: test[name]} if name in test else {}
-    result |= {
+    some = ("calibration_error", "oracle_top1", "oracle_images")
+    result = {
+        "test_top1": test["top1"],
+        "test_loss": test["loss"],
+        **{name: test[name] for name in some if name in test},
         "correct": pack(test["predictions"] == labels.cpu()),
         "images": len(labels),
         "classes": run.spec.classes,
