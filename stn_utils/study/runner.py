@@ -91,11 +91,13 @@ def _run_some(study, row, seeds, device, duplicates, stacked=False):
 
     Returns False if interrupted.
     """
-    with contextlib.ExitStack() as locks:
+    study.unfinished.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as locks:  # the system frees them when their holder dies
         free = []
         for seed in seeds:
+            lock = FileLock(study.unfinished / f"{row}-{seed}.lock", blocking=False)
             with contextlib.suppress(Timeout):
-                locks.enter_context(_lock(study, row, seed))
+                locks.enter_context(lock)
                 free.append(seed)
         done = study.done()
         free = [s for s in free if (row, s) not in done and not _copied(study, row, s, duplicates)]
@@ -116,12 +118,6 @@ def _run_some(study, row, seeds, device, duplicates, stacked=False):
         if not stacked:
             shutil.rmtree(folder)
     return True
-
-
-def _lock(study, row, seed):
-    """Held by the runner that makes a record; the system frees it when its holder dies."""
-    study.unfinished.mkdir(parents=True, exist_ok=True)
-    return FileLock(study.unfinished / f"{row}-{seed}.lock", blocking=False)
 
 
 def _copied(study, row, seed, duplicates):
