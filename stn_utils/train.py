@@ -157,8 +157,12 @@ def _choose_probes(world):
     classes = range(min(world.classes, PROBES))
     found = [(split.labels == c).nonzero()[:PROBES_PER_CLASS, 0] for c in classes]
     index = torch.cat(found)[:PROBES]
-    chosen = {"images": split.images[index].cpu(), "labels": split.labels[index].cpu()}
-    return {**chosen, "parameters": None, "warped": None}
+    return {
+        "images": split.images[index].cpu(),
+        "labels": split.labels[index].cpu(),
+        "parameters": None,
+        "warped": None,
+    }
 
 
 @torch.no_grad()
@@ -380,10 +384,10 @@ def _seed_of(experiment, epoch):
     return experiment.seed * 100_003 + epoch
 
 
-def _timed(model, optimizer, split, experiment, order=None, graph=False):
+def _timed(model, optimizer, split, one, order=None, graph=False):
     """The loss of an epoch of training, and its seconds."""
-    began, recipe = time.perf_counter(), (experiment.batch_size, experiment.grad_clip)
-    loss = train_epoch(model, optimizer, split, *recipe, order, graph)
+    began = time.perf_counter()
+    loss = train_epoch(model, optimizer, split, one.batch_size, one.grad_clip, order, graph)
     return loss, time.perf_counter() - began
 
 
@@ -405,12 +409,16 @@ def _note_epoch(run, model, optimizer, world, loss, seconds):
     All of it is computed first, and goes into the Run at once: an interrupt leaves no half of it.
     """
     epoch = run.epochs + 1
-    entry = {"epoch": epoch, "train_loss": loss, "seconds": seconds}
     name, followed = ("test", world.test) if world.val is None else ("val", world.val)
     logits, looks = follow(model, followed)
-    entry[f"{name}_loss"] = F.cross_entropy(logits, followed.labels).item()
-    entry[f"{name}_top1"] = metrics.top1(logits.argmax(dim=1), followed.labels)
-    entry.update(looks)
+    entry = {
+        "epoch": epoch,
+        "train_loss": loss,
+        "seconds": seconds,
+        f"{name}_loss": F.cross_entropy(logits, followed.labels).item(),
+        f"{name}_top1": metrics.top1(logits.argmax(dim=1), followed.labels),
+        **looks,
+    }
     new = {"probe": dict(run.probe), **_state(model, optimizer)}
     _watch(model, new["probe"], followed.images.device)
     new["history"] = {key: run.history.get(key, []) + [value] for key, value in entry.items()}
