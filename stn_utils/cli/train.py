@@ -45,9 +45,14 @@ PICTURES = {"confusion": show.confusion, "stn": show.before_after}
 SAVED = ("metrics", *PICTURES, "gif", "weights")
 # What a file may say beside the Experiment.
 OWN: dict[str, type] = {
-    **dict.fromkeys(("name", "data", "canvas", "device"), str),
-    **dict.fromkeys(("quiet", "tensorboard"), bool),
-    **dict.fromkeys(("save", "show"), list),
+    "name": str,
+    "data": str,
+    "canvas": str,
+    "device": str,
+    "quiet": bool,
+    "tensorboard": bool,
+    "save": list,
+    "show": list,
 }
 
 
@@ -84,7 +89,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         yes_or_no: Any = {"nargs": "?", "const": "true", "metavar": "true|false"}
         flag = yes_or_no if field.annotation is bool else {"metavar": "NAME" if names else "X"}
         spelt = f"--{name.replace('_', '-')}"
-        fields.add_argument(spelt, dest=name, help=text.replace("%", "%%"), **flag)
+        fields.add_argument(spelt, help=text.replace("%", "%%"), **flag)
 
 
 def _spelt_out(fields):
@@ -128,15 +133,15 @@ def _fields(arguments):
 
 def _own_world(arguments):
     """The World of --data, None without it."""
-    if arguments.canvas is not None and not arguments.data:
+    folder, canvas = arguments.data, arguments.canvas
+    if canvas is None:
+        return data.from_folder(folder) if folder else None
+    if folder is None:
         raise ValueError("--canvas: it belongs to --data.")
-    if arguments.data is None:
-        return None
-    sides = (arguments.canvas or "").split("x")
-    if arguments.canvas is not None and not (len(sides) < 3 and all(map(str.isdecimal, sides))):
-        raise ValueError(f"--canvas: expected 64 or 48x64, got {arguments.canvas!r}.")
-    canvas = (int(sides[0]), int(sides[-1])) if arguments.canvas else None
-    return data.from_folder(arguments.data, canvas)
+    sides = canvas.split("x")
+    if len(sides) > 2 or not all(map(str.isdecimal, sides)):
+        raise ValueError(f"--canvas: expected 64 or 48x64, got {canvas!r}.")
+    return data.from_folder(folder, (int(sides[0]), int(sides[-1])))
 
 
 def _folder(arguments, fields):
@@ -233,9 +238,12 @@ def _write_metrics(run, folder):
     lines = list(zip(*run.history.values()))
     with open(folder / "metrics.csv", "w", newline="") as file:
         csv.writer(file).writerows([[*run.history], *lines])
-    content = {"title": run.title, "parameters": count_parameters(run.model())}
-    content["provenance"] = run.provenance
-    content["epochs"] = [dict(zip(run.history, values)) for values in lines]
+    content = {
+        "title": run.title,
+        "parameters": count_parameters(run.model()),
+        "provenance": run.provenance,
+        "epochs": [dict(zip(run.history, values)) for values in lines],
+    }
     if run.best:
         content["best_epoch"] = run.best["epoch"]
     if run.test:
