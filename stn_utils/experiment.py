@@ -201,7 +201,7 @@ class Experiment(BaseModel):
 
     def replace(self, **changes: Any) -> "Experiment":
         """Return a copy with some fields changed, validated like a new one."""
-        return Experiment(**{**self.model_dump(), **with_new_names(changes)})
+        return Experiment(**{**self.model_dump(), **changes})
 
 
 def with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:

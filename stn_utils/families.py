@@ -31,7 +31,7 @@ class Family(NamedTuple):
         size_in: (H, W) of the images that are read. size: (h, w) of what is made of them. Raises
         ValueError for another n than the family's.
         """
-        if parameters.ndim != 2 or parameters.shape[1] != len(self.identity):
+        if parameters.shape[1:] != (len(self.identity),):
             wants = f"expected {len(self.identity)} numbers an image"
             raise ValueError(f"localization: {wants}, got shape {tuple(parameters.shape)}.")
         if self.to_theta:

@@ -60,8 +60,7 @@ def per_class(counts: Tensor) -> dict[str, list[float]]:
         "f1": (2 * found, there + answered),
         "one_vs_rest": (found + rejected, total),
     }
-    scores = {name: part / whole.clamp(min=1) for name, (part, whole) in shares.items()}
-    return {name: values.tolist() for name, values in scores.items()}
+    return {n: (part / whole.clamp(min=1)).tolist() for n, (part, whole) in shares.items()}
 
 
 def report(counts: Tensor) -> dict[str, float]:

@@ -112,8 +112,6 @@ def make_grid(theta: Tensor, size: Size) -> Tensor:
     size: (H, W) of the output. Convention: theta maps output to input coordinates, pixel-area.
     Source: Jaderberg et al. 2015, section 3.2.
     """
-    if not theta.shape[0]:
-        return theta.new_zeros(0, *size, 2)
     with _no_autocast(theta):
         places = F.pad(pixel_centres(size, theta), (0, 1), value=1.0)  # x, y, 1
         return (places @ theta.transpose(1, 2)).unflatten(1, size)
@@ -166,7 +164,7 @@ def warp(
     if size and min(size) < 1:
         raise ValueError(f"size: expected a height and a width of at least 1, got {size}.")
     batch = x.shape[0]
-    if theta.ndim != 3 or theta.shape[1:] != (2, 3) or theta.shape[0] not in (1, batch):
+    if theta.shape[1:] != (2, 3) or theta.shape[0] not in (1, batch):
         shape = tuple(theta.shape)
         raise ValueError(f"theta: expected shape ({batch}, 2, 3) or (1, 2, 3), got {shape}.")
     if theta.device != x.device or theta.dtype != x.dtype:
@@ -182,8 +180,7 @@ def warp(
 def _square(theta):
     """(B, 2, 3) -> (B, 3, 3), with the row 0 0 1 below."""
     row = torch.eye(3, dtype=theta.dtype, device=theta.device)[2:]
-    row = row.expand(theta.shape[0], 1, 3)
-    return torch.cat([theta, row], dim=1)
+    return torch.cat([theta, row.expand(theta.shape[0], 1, 3)], dim=1)
 
 
 def compose(first: Tensor, then: Tensor) -> Tensor:
@@ -274,8 +271,7 @@ def corners(theta: Tensor) -> Tensor:
     Convention: theta maps output to input coordinates, pixel-area.
     """
     places = (-1, -1, 1), (1, -1, 1), (1, 1, 1), (-1, 1, 1)
-    square = theta.new_tensor(places)
-    return square @ theta.transpose(1, 2)
+    return theta.new_tensor(places) @ theta.transpose(1, 2)
 
 
 def outline(look: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ def _print_runs(runs):
         low, high = metrics.wilson(round(top1 * count), count)
         seconds = statistics.median(run.history.get("seconds", [0.0]))
         model = run.experiment.model
-        its_own = [field for field in differ if model in BELONGS.get(field, [model])]
-        end = ", ".join(f"{field} {fields[name][field]}" for field in its_own)
+        its_own = [f"{f} {fields[name][f]}" for f in differ if model in BELONGS.get(f, [model])]
+        end = ", ".join(its_own)
         end += f"   COLLAPSED in epoch {run.collapse_epoch}" if run.collapse_epoch else ""
         cost = f"{count_parameters(run.model()):>10,}  {run.epochs:>6}  {seconds:>7.1f}"
         score = f"{100 * top1:6.2f}  ({100 * low:5.2f} to {100 * high:6.2f})"

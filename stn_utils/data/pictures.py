@@ -65,11 +65,8 @@ def on_canvas(image: Image.Image, size: Size, channels: int) -> Tensor:
     pixels = np.asarray(image).reshape(image.height, image.width, channels)
     rim = np.concatenate([*pixels[[0, -1]], *pixels[:, [0, -1]].swapaxes(0, 1)])
     fill = tuple(np.median(rim, axis=0).astype(int).tolist())
-    height, width = size
-    fitted = ImageOps.pad(
-        image, (width, height), Image.Resampling.LANCZOS, color=fill if channels > 1 else fill[0]
-    )
-    return as_tensor(fitted)
+    color, kind = fill if channels > 1 else fill[0], Image.Resampling.LANCZOS
+    return as_tensor(ImageOps.pad(image, size[::-1], kind, color=color))
 
 
 def as_tensor(image: Image.Image) -> Tensor:
@@ -134,8 +131,7 @@ def centred(ink: Image.Image, size: Size, side: int) -> Tensor:
     ink = ink.resize(small, Image.Resampling.BOX)
     pixels = np.asarray(ink)
     middle = ndimage.center_of_mass(pixels)
-    height, width = size
-    corner = [round((whole - 1) / 2 - at) for whole, at in zip(size, middle)]
-    canvas = Image.new("L", (width, height))
-    canvas.paste(ink, (corner[1], corner[0]))
+    top, left = (round((whole - 1) / 2 - at) for whole, at in zip(size, middle))
+    canvas = Image.new("L", size[::-1])
+    canvas.paste(ink, (left, top))
     return as_tensor(canvas)

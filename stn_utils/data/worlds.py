@@ -108,8 +108,8 @@ class World:
 
     def to(self, device: Device) -> "World":
         """The same World, resident on the device."""
-        parts = {name: part for name, part in vars(self).items() if hasattr(part, "to")}
-        return replace(self, **{name: part.to(device) for name, part in parts.items()})
+        parts = {n: part.to(device) for n, part in vars(self).items() if hasattr(part, "to")}
+        return replace(self, **parts)
 
     @property
     def classes(self) -> int:

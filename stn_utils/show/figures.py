@@ -35,7 +35,7 @@ from .style import (
 )
 
 
-def _picture(ax, image, title=None, low=None, high=None, show_range=False):
+def _picture(ax, image, title=None, low=0, high=1, show_range=False):
     """One image with nothing around it; pixel coordinates, pixel 0 centred at 0."""
     pixels = plane(image)
     ax.imshow(pixels, vmin=low, vmax=high)
@@ -92,12 +92,12 @@ def looks(
     axes = figure.subplots(3, count, squeeze=False)
     for i in range(count):
         above, middle, below = axes[:, i]
-        _picture(above, x[i], titles[i] if titles is not None else None, 0, 1)
-        _picture(middle, x[i], None, 0, 1)
+        _picture(above, x[i], None if titles is None else titles[i])
+        _picture(middle, x[i])
         window_on_axes(middle, look[[i]], height, width)
         across, down = (-rim - 0.5, width + rim - 0.5), (height + rim - 0.5, -rim - 0.5)
         middle.set(xlim=across, ylim=down, facecolor=FAINT)
-        _picture(below, x_warped[i], None, 0, 1)
+        _picture(below, x_warped[i])
     for ax, name in zip(axes[:, 0], ("input", "grid\non input", "warped")):
         ax.set_ylabel(name)
     if suptitle:
@@ -277,11 +277,11 @@ def confusion(run: Run) -> Figure:
     figure = Figure(figsize=(WIDTH * 0.5, WIDTH * 0.5))
     ax = figure.subplots()
     ax.imshow(mistakes, cmap="Oranges", vmax=max(1, 1.5 * mistakes.max()))
-    for (row, column), count in np.ndenumerate(counts):
-        if count and len(counts) <= 20:
-            ax.text(column, row, count, ha="center", va="center", fontsize=8)
     ax.set(xlabel="answered", ylabel="true")
     if len(counts) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                ax.text(column, row, count, ha="center", va="center", fontsize=8)
         turn = 45 if max(map(len, run.names)) > 2 else 0
         ax.set_xticks(range(len(counts)), run.names, rotation=turn)
         ax.set_yticks(range(len(counts)), run.names)

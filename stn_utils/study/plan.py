@@ -80,8 +80,8 @@ class Study(BaseModel):
 
     def records(self) -> list[Record]:
         """The finished runs of this plan, each once: those whose Experiment is still the plan's."""
-        fitting = [record for record in self.lines() if not self._mismatch(record)]
-        return list({(record["row"], record["seed"]): record for record in fitting}.values())
+        found = {(r["row"], r["seed"]): r for r in self.lines() if not self._mismatch(r)}
+        return list(found.values())
 
     def by_row(self) -> dict[str, dict[int, Record]]:
         """The same, {row: {seed: record}}; every row is there."""
@@ -95,8 +95,11 @@ class Study(BaseModel):
 
         A row has left the plan, or its Experiment was changed.
         """
-        reasons = [(record, self._mismatch(record)) for record in self.lines()]
-        return [f"{r['row']}, seed {r['seed']}: {why}" for r, why in reasons if why]
+        return [
+            f"{record['row']}, seed {record['seed']}: {why}"
+            for record in self.lines()
+            if (why := self._mismatch(record))
+        ]
 
     def _mismatch(self, record):
         row = self.rows.get(record["row"])
@@ -107,9 +110,11 @@ class Study(BaseModel):
         except ValueError as error:
             return explain(error)
         here = row.replace(seed=record["seed"]).model_dump()
-        differ = {k: v for k, v in there.model_dump().items() if v != here[k]}
-        texts = [f"{k}: {v!r} in the record, {here[k]!r} in the plan" for k, v in differ.items()]
-        return "; ".join(texts)
+        return "; ".join(
+            f"{name}: {value!r} in the record, {here[name]!r} in the plan"
+            for name, value in there.model_dump().items()
+            if value != here[name]
+        )
 
     def done(self) -> set[tuple[str, int]]:
         """The (row, seed) pairs that have a record."""

@@ -164,9 +164,8 @@ def contrasts(study: Study) -> list[Contrast]:
         shared = sorted(ours.keys() & theirs.keys())
         have = [s for s in shared if not math.isnan(ours[s] + theirs[s])]
         pair = [{s: side[s] for s in have} for side in (ours, theirs)]
-        counts, enough = (len(have), len(shared) - len(have)), len(have) > 1
-        effect = (*metrics.compare(*pair), metrics.paired_p(*pair)) if enough else ()
-        found.append(Contrast(*names, *counts, *effect))
+        effect = (*metrics.compare(*pair), metrics.paired_p(*pair)) if len(have) > 1 else ()
+        found.append(Contrast(*names, len(have), len(shared) - len(have), *effect))
     alone, family = found[: study.primary], found[study.primary :]
     p_values = [c.p for c in family if not math.isnan(c.mean)]
     adjusted = iter(metrics.holm(p_values, len(family)))
