@@ -18,7 +18,7 @@ from .actions import ACTIONS
 from .data import DATASETS, OWN, WORLDS
 from .data.worlds import is_random
 from .families import FAMILIES
-from .models import CHANNELS, CONTROLS, MODELS, PLACES, POLICIES, RECURRENCES
+from .models import BACKBONES, CHANNELS, CONTROLS, MODELS, PLACES, POLICIES, RECURRENCES
 from .names import one_of
 from .warp import PADDINGS
 
@@ -88,8 +88,11 @@ class Experiment(BaseModel):
     """discount of later rewards"""
     entropy: NotNegative = 0.05
     """bonus for a policy that stays undecided"""
-    classifier: Literal["cnn", "fcn"] = "cnn"
-    """the tutorial's, or dense layers, which cannot shift a filter"""
+    classifier: Literal[("cnn", "fcn", *BACKBONES)] = "cnn"
+    """the tutorial's; dense layers, which cannot shift a filter; a layer on a network pretrained on
+    photographs"""
+    tuned_layers: Annotated[int, Field(ge=0, le=10**3)] = 0
+    """last layers of a pretrained network that learn, too"""
     coordconv: Literal["none", "localization", "classifier", "both"] = "none"
     """halves with CoordConv layers"""
     activation: Literal["relu", "leaky-relu"] = "relu"
@@ -166,9 +169,11 @@ class Experiment(BaseModel):
             self._refuse("resample", owner, f"not {self.recurrence!r}")
         convolutions = self.coordconv in ("classifier", "both") or self.width != 1
         convolutions = convolutions or self._is_set("channels")
-        if self.classifier == "fcn" and convolutions:
-            why = "coordconv, channels and width change those of 'cnn'"
-            raise ValueError(f"classifier='fcn' has no convolutions and one width: {why}.")
+        if self.classifier != "cnn" and convolutions:
+            why = "has no convolutions to change: coordconv, channels and width are those of 'cnn'"
+            raise ValueError(f"classifier={self.classifier!r} {why}.")
+        if self.tuned_layers and self.classifier not in BACKBONES:
+            self._refuse("tuned_layers", " or ".join(BACKBONES), f"not to {self.classifier!r}")
         if self.at != "input":
             self._refuse_at_a_map()
         if (self.dataset == OWN) != (self.world == OWN):
@@ -180,8 +185,11 @@ class Experiment(BaseModel):
 
     def _refuse_at_a_map(self):
         at = f"at={self.at!r}"
-        if self.classifier == "fcn":
-            raise ValueError(f"{at}: classifier='fcn' has no convolutions. Valid: input.")
+        valid = {"cnn": tuple(PLACES), "fcn": ("input",)}.get(self.classifier, ("input", "shared"))
+        if self.at not in valid:
+            raise ValueError(
+                f"{at}: classifier={self.classifier!r} has no such map. Valid: {', '.join(valid)}."
+            )
         if self.normalize == "localization":
             self._refuse("normalize", "at='input'", f"not to {at}, whose net reads a map")
         if PLACES[self.at] and self.family != "affine":

@@ -10,14 +10,14 @@ from torch.func import functional_call, stack_module_state, vmap
 from .models import Net
 
 
-class _Loss(nn.Module):
+class Loss(nn.Module):
     """A network whose call is its loss."""
 
-    def __init__(self, net):
+    def __init__(self, net: Net) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, x, y):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.net.loss(x, y)
 
 
@@ -30,8 +30,8 @@ class Stack(nn.Module):
 
     def __init__(self, nets: Sequence[Net]) -> None:
         super().__init__()
-        stacked, _ = stack_module_state([_Loss(net) for net in nets])
-        self.one = _Loss(copy.deepcopy(nets[0]))
+        stacked, _ = stack_module_state([Loss(net) for net in nets])
+        self.one = Loss(copy.deepcopy(nets[0]))
         for name, values in stacked.items():
             place, _, last = name.rpartition(".")
             setattr(self.one.get_submodule(place), last, nn.Parameter(values.detach().clone()))

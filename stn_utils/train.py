@@ -17,6 +17,7 @@ from .board import Board
 from .data import OWN, Split, World
 from .experiment import Experiment
 from .models import CONTROLS, Net, ReinforcedNet, build, transformers
+from .ranks import Together, ranks, share, total
 from .run import Run, provenance
 from .spec import Device, Folder, ImageSpec, pick_device
 from .stack import Stack
@@ -255,9 +256,10 @@ def fit(
     random numbers from (seed, epoch). With a World of your own pictures (`data.from_folder`) the
     Run's Experiment says `own` for dataset and world. Raises ValueError if the folder holds another
     Experiment's Run, for an absent device, for too large an n_train, and for a World that is not
-    the Experiment's.
+    the Experiment's. Where `torch.distributed` has been initialized, all processes train the one
+    network: a step takes batch_size images from each of them, and the first one writes.
     """
-    device = pick_device(device)
+    device, (rank, count) = pick_device(device), ranks()
     run, world = _set_out(experiment, world, device)
     if resuming := folder is not None and Run.file(folder).exists():
         run = _go_on(run.experiment, folder, world)
@@ -266,21 +268,21 @@ def fit(
         torch.manual_seed(experiment.seed)
         model, optimizer = begin(experiment, run.spec, device)
         if resuming:
-            model.load_state_dict(run.weights)
-            state = copy.deepcopy(run.optimizer)  # it would train on in the Run's own tensors
-            for group, here in zip(state["param_groups"], optimizer.param_groups):
-                group |= {name: here[name] for name in ("capturable",) if name in here}
-            optimizer.load_state_dict(state)
+            _take_up(run, model, optimizer)
         else:
             _watch(model, run.probe, device)
             vars(run).update(_state(model, optimizer))
+        trained = Together(model) if count > 1 else model  # all are here before one of them writes
+        if rank:
+            folder, tensorboard, quiet = None, None, True
         board = Board(tensorboard, run) if tensorboard else None
         said = run.collapse_epoch
         try:
             if not resuming:
                 _keep(run, folder)
             while not run.finished:
-                _train_one_epoch(run, model, optimizer, world, graph)
+                found = _train_one_epoch(run, trained, optimizer, world, graph and count == 1)
+                _note_epoch(run, model, optimizer, world, *found)
                 _keep(run, folder, board)
                 if not quiet:
                     print(_epoch_line(run))
@@ -297,6 +299,15 @@ def fit(
             if board:
                 board.writer.close()
     return run
+
+
+def _take_up(run, model, optimizer):
+    """Give a fresh network and its optimizer the state in which a Run has left them."""
+    model.load_state_dict(run.weights)
+    state = copy.deepcopy(run.optimizer)  # it would train on in the Run's own tensors
+    for group, here in zip(state["param_groups"], optimizer.param_groups):
+        group |= {name: here[name] for name in ("capturable",) if name in here}
+    optimizer.load_state_dict(state)
 
 
 def _keep(run, folder, board=None):
@@ -392,15 +403,16 @@ def _timed(model, optimizer, split, one, order=None, graph=False):
 
 
 def _train_one_epoch(run, model, optimizer, world, graph):
-    """One more epoch."""
+    """One more epoch, of this process's share of the images; returns its loss and its seconds."""
     one = run.experiment
     seed = _seed_of(one, run.epochs + 1)
     split = world.train.head(one.n_train)
     if one.augment:
         split = world.augmented(FRESH_SEED + seed, one.n_train)
     torch.manual_seed(seed)
-    found = _timed(model, optimizer, split, one, graph=graph)
-    _note_epoch(run, model, optimizer, world, *found)
+    order = share(torch.randperm(len(split)), one.batch_size)
+    loss, seconds = _timed(model, optimizer, split, one, order, graph)
+    return total(loss), seconds
 
 
 def _note_epoch(run, model, optimizer, world, loss, seconds):

@@ -227,7 +227,7 @@ def test_the_slower_rate_is_that_of_what_decides_on_a_warp():
     "fields, said",
     [
         (dict(at="conv3"), "conv2"),
-        (dict(at="conv1", classifier="fcn"), "has no convolutions. Valid: input."),
+        (dict(at="conv1", classifier="fcn"), "classifier='fcn' has no such map. Valid: input."),
         (dict(at="conv1", model="convnet"), "belongs to stnet"),
         (dict(at="shared", model="sequential"), "belongs to stnet"),
         (dict(at="conv2", normalize="localization"), "belongs to at='input'"),

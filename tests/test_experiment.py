@@ -217,7 +217,8 @@ def test_the_dense_classifier_goes_with_every_model_but_not_with_what_changes_co
     assert Experiment(model=model, classifier="fcn").classifier == "fcn"
     for wrong in ({"coordconv": "classifier"}, {"width": 2.0}, {"width": 0.5}):
         with pytest.raises(
-            ValueError, match="classifier='fcn' has no convolutions .*coordconv, channels and width"
+            ValueError,
+            match="classifier='fcn' has no convolutions to change: coordconv, channels and width",
         ):
             Experiment(model=model, classifier="fcn", **wrong)
 
@@ -257,6 +258,7 @@ def test_json_round_trip_keeps_every_field():
         Experiment(model="sequential", steps=5, recurrence="s0", classifier="fcn"),
         Experiment(model="sequential", resample=True),
         Experiment(at="shared"),
+        Experiment(classifier="efficientnet-lite0", tuned_layers=3),
         Experiment(model="reinforced", actions="s0", policy="random"),
         Experiment(model="reinforced", gamma=0.5, entropy=0.0),
     ]

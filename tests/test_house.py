@@ -24,6 +24,7 @@ FLOORS = [
     ("metrics",),
     ("run",),
     ("board", "stack"),
+    ("ranks",),
     ("train",),
     ("study", "doctor"),
     ("show",),
@@ -92,7 +93,7 @@ def test_the_module_stays_small(capsys):
     total = sum(sum(tokens_of(path).values()) for path in COURSE)
     with capsys.disabled():
         print(f" stn_utils: {total} tokens", end="")
-    assert total <= 44_990
+    assert total <= 47_710
 
 
 def test_lines_are_not_packed():

@@ -14,19 +14,20 @@ from stn_utils import __main__ as program
 from stn_utils import cli as command
 from stn_utils import doctor
 from stn_utils import study as studies
-from stn_utils.data import DATASETS, DataUnavailable, sources
+from stn_utils.data import DATASETS, LICENCES, DataUnavailable, birds, sources
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Data is there, or not, as the test says; and main's warning style ends with the test."""
 
-    def find(dataset):
-        if dataset == "fashion-mnist":
+    def find(dataset="birds"):
+        if dataset in ("fashion-mnist", "birds"):
             raise DataUnavailable(f"{dataset} was found nowhere")
         return {}, "the cache"
 
     monkeypatch.setattr(sources, "find", find)
+    monkeypatch.setattr(birds, "find", find)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):  # of a cluster that the tests run on
         monkeypatch.delenv(name, raising=False)
@@ -123,14 +124,21 @@ def test_data_lists_every_set_with_source_and_licence_and_fails_if_one_is_absent
     assert command.main(["data"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
-        ["ABSENT" if "fash" in name else "OK", name] for name in DATASETS
+        ["ABSENT" if "fash" in name or name == "birds" else "OK", name] for name in DATASETS
     ]
-    assert "the cache" in lines[0] and sources.LICENCE["mnist"] in lines[0]
+    assert "the cache" in lines[0] and LICENCES["mnist"] in lines[0]
 
 
 def test_data_of_a_set_that_is_there_succeeds(capsys):
     assert command.main(["data", "mnist"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_birds_are_missed_only_where_they_are_asked_for(capsys, monkeypatch):
+    monkeypatch.setattr(sources, "find", lambda dataset: ({}, "the cache"))
+    assert command.main(["data"]) == 0
+    assert command.main(["data", "birds"]) == 1
+    assert capsys.readouterr().out.count("ABSENT  birds ") == 2
 
 
 def test_study_show_prints_the_table_and_runs_nothing(capsys, monkeypatch):

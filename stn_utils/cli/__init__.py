@@ -9,7 +9,8 @@
 
 The data lie in ~/.cache/stn-course, or where STN_DATA says. STN_OFFLINE=1 asks
 no network; STN_FALLBACK=glyphs draws digits where the data is absent. RANK and
-WORLD_SIZE, which torchrun sets, share a study out.
+WORLD_SIZE, which torchrun sets, share out the runs of a study, and the batches
+of a training.
 """
 
 import argparse
@@ -19,10 +20,9 @@ import os
 import sys
 import warnings
 
-import torch
-
+from .. import ranks
 from .. import study as studies
-from ..data import DATASETS, DataUnavailable, sources
+from ..data import DATASETS, LICENCES, DataUnavailable, find
 from ..doctor import check_machine
 from ..experiment import explain
 from ..names import one_of
@@ -30,34 +30,18 @@ from . import compare, export, predict, train
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """List the data sets: where each was found, its licence; fetch what is absent."""
+    """List the data sets: where each was found, its licence; fetch what is absent.
+
+    Fails if one cannot be had; birds, which nobody fetches for you, if they are asked for.
+    """
     failed = 0
     for name in [one_of("dataset", name, DATASETS) for name in arguments.names] or DATASETS:
         try:
-            drawn = name not in sources.DATASETS
-            source = "drawn on demand" if drawn else sources.find(name)[1]
-            print(f"OK      {name:<15} {source}; {sources.LICENCE[name]}")
+            print(f"OK      {name:<15} {find(name)}; {LICENCES[name]}")
         except DataUnavailable as reason:
-            failed = 1
+            failed |= name != "birds" or bool(arguments.names)
             print(f"ABSENT  {name:<15} {reason}")
     return failed
-
-
-def _rank():
-    """This process's (rank, ranks), from the variables that torchrun sets."""
-    rank, ranks = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
-    if rank == ranks == "":
-        return 0, 1
-    if not (rank.isdecimal() and ranks.isdecimal()):
-        expected = "expected two whole numbers, or neither"
-        raise ValueError(f"RANK and WORLD_SIZE: {expected}; got {rank!r} and {ranks!r}.")
-    return int(rank), int(ranks)
-
-
-def _device():
-    """The GPU of this rank, where torchrun has started several; they are dealt out among ranks."""
-    gpu = os.environ.get("LOCAL_RANK") if torch.cuda.is_available() else None
-    return f"cuda:{int(gpu) % torch.cuda.device_count()}" if gpu else None
 
 
 def study(arguments: argparse.Namespace) -> int:
@@ -74,7 +58,7 @@ def study(arguments: argparse.Namespace) -> int:
     for row in arguments.rows or ():
         one_of("row", row, chosen.rows)
     if not arguments.show:
-        shard, device = _rank(), arguments.device or _device()
+        shard, device = ranks.started(), arguments.device or ranks.own_gpu()
         wanted = arguments.rows, arguments.seeds, device, arguments.jobs
         studies.run_missing(chosen, *wanted, shard, arguments.stack)
         if shard[0]:

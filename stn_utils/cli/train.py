@@ -15,6 +15,7 @@ wins over the file. The folder runs/NAME holds
   stn train --config assets/configs/s0.yml --epochs 10
   stn train --resume --name mine --epochs 40
   stn train --data my_pictures --canvas 64 --loc-lr-ratio 0.1
+  torchrun --nproc-per-node 2 -m stn_utils train --name mine --batch-size 32
 """
 
 import csv
@@ -31,7 +32,7 @@ import yaml
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from .. import data, metrics, show, study
+from .. import data, metrics, ranks, show, study
 from ..experiment import BELONGS, Experiment, check_each, choices, with_new_names
 from ..models import count_parameters
 from ..names import one_of
@@ -171,13 +172,17 @@ def main(arguments: Namespace) -> int:
     if experiment.world == data.OWN and not arguments.data:
         raise ValueError("its pictures are your own: name their folder, --data FOLDER.")
     world = _own_world(arguments)
-    one = experiment.dataset, experiment.world, experiment.replica, pick_device(arguments.device)
+    device = pick_device(arguments.device or ranks.own_gpu())
+    one = experiment.dataset, experiment.world, experiment.replica, device
     (world or data.load(*one)).train.head(experiment.n_train)  # refused before a folder is made
+    if ranks.meet(device):  # the first process speaks and writes for all
+        fit(experiment, device, folder, world=world)
+        return 0
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The lock stays: who removes it may let two in.
     try:
         with FileLock(folder.parent / f".{folder.name}.lock", blocking=False):
-            run = _train(experiment, folder, arguments, world)
+            run = _train(experiment, device, folder, arguments, world)
     except Timeout:
         raise ValueError(f"{folder}: another stn train is at it.") from None
     if run.test is None:
@@ -189,10 +194,10 @@ def main(arguments: Namespace) -> int:
     return 0
 
 
-def _train(experiment, folder, arguments, world):
+def _train(experiment, device, folder, arguments, world):
     """Fit, say the result, and write what was asked for; returns the Run."""
     board = folder / "tensorboard" if arguments.tensorboard else None
-    run = fit(experiment, arguments.device, folder, arguments.quiet, board, world)
+    run = fit(experiment, device, folder, arguments.quiet, board, world)
     if run.test:  # first: a picture may fail
         count = len(run.test["predictions"])
         print(f"{folder}: test top-1 {100 * run.test['top1']:.2f} % of {count:,} images")

@@ -6,22 +6,44 @@ import warnings
 
 from ..names import one_of
 from ..spec import Device, pick_device
+from . import birds, sources
 from . import glyphs as _glyphs
-from . import sources
 from .own import from_folder, from_tensors
 from .sources import DataUnavailable
 from .worlds import OWN, WORLDS, Split, World, distort, make_world
 
-DRAWN = {"glyphs": _glyphs.glyphs, "coloured-glyphs": _glyphs.coloured}
-DATASETS = (*sources.DATASETS, *DRAWN)
+DRAWN = {
+    "glyphs": _glyphs.glyphs,
+    "coloured-glyphs": _glyphs.coloured,
+    "placed-glyphs": _glyphs.placed,
+}
+STANDS_IN = {"cifar10": "coloured-glyphs", "birds": "placed-glyphs"}  # for others glyphs
+DATASETS = (*sources.DATASETS, "birds", *DRAWN)
+LICENCES = {
+    **{name: dataset.licence for name, dataset in sources.DATASETS.items()},
+    "birds": birds.LICENCE,
+    **dict.fromkeys(DRAWN, "drawn here from the fonts that come with matplotlib"),
+}
+
+
+def find(dataset: str) -> str:
+    """Where a data set is, or was fetched from. Raises DataUnavailable where it cannot be had."""
+    if dataset in DRAWN:
+        return "drawn on demand"
+    return birds.find()[1] if dataset == "birds" else sources.find(dataset)[1]
 
 
 @functools.lru_cache(maxsize=2)
 def _raw(dataset):
+    """A data set's parts, where they come from, and the names of its classes."""
     if dataset in DRAWN:
-        return DRAWN[dataset](), "drawn here"
+        return DRAWN[dataset](), "drawn here", None
+    if dataset == "birds":
+        folder, source = birds.find()
+        raw, names = birds.read(folder)
+        return raw, source, names
     content, source = sources.find(dataset)
-    return sources.DATASETS[dataset].parse(content), source
+    return sources.DATASETS[dataset].parse(content), source, sources.DATASETS[dataset].names
 
 
 @functools.lru_cache(maxsize=4)
@@ -32,17 +54,19 @@ def _had(dataset, fallback):
     except DataUnavailable as reason:
         if not fallback:
             raise
-        fallback = "coloured-glyphs" if dataset == "cifar10" else fallback
-        stands_in = f"NOT {dataset}: {fallback} drawn from fonts stand in for it. {reason}"
+        drawn = STANDS_IN.get(dataset, fallback)
+        stands_in = f"NOT {dataset}: {drawn} drawn from fonts stand in for it. {reason}"
         warnings.warn(stands_in, stacklevel=3)
-        return fallback
+        return drawn
     return dataset
 
 
 @functools.lru_cache(maxsize=2)
 def _world(dataset, world, replica, device):
-    names = getattr(sources.DATASETS.get(dataset), "names", None)
-    return make_world(dataset, world, *_raw(dataset), replica, device, names)
+    if world in birds.CUTS:
+        return birds.cut_out(_world(dataset, "photo160", replica, device), world)
+    raw, source, names = _raw(dataset)
+    return make_world(dataset, world, raw, source, replica, device, names)
 
 
 def load(
@@ -55,10 +79,11 @@ def load(
     """Load a World: 11 of 12 images to train, the 12th to validate, and the test set.
 
     It is the same on every call, and cached: treat it as read-only. dataset: mnist, fashion-mnist,
-    cifar10, glyphs or coloured-glyphs. world: a name of WORLDS. replica=True merges training and
-    validation, as the seed projects did. fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits
-    from fonts, in colour for cifar10, where the data cannot be had, and warns. Raises ValueError
-    for unknown names, DataUnavailable where no source has the data.
+    cifar10, birds, or what is drawn here: glyphs, coloured-glyphs, placed-glyphs. world: a name of
+    WORLDS. replica=True merges training and validation, as the seed projects did.
+    fallback="glyphs" (or STN_FALLBACK=glyphs) draws digits from fonts where the data cannot be had,
+    in colour for cifar10 and birds, and warns. Raises ValueError for unknown names, DataUnavailable
+    where no source has the data.
     """
     if OWN in (dataset, world):
         doors = "`fit(…, world=data.from_folder(…))`, or `stn train --data FOLDER`"

@@ -6,6 +6,7 @@ accuracy as MNIST's.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..warp import affine, warp
-from .worlds import Raw
+from .worlds import Raw, distort
 
 FONTS = (  # all come with matplotlib; test images use fonts of their own
     ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSerif",
@@ -85,5 +86,22 @@ def coloured(n_train: int = 50_000, n_test: int = 10_000) -> Raw:
         share = torch.where(inked, share, 1 - share)
         return ((dark + share * (1 - light - dark)) * 255).round().to(torch.uint8), labels
 
-    train, test = glyphs(n_train, n_test)
-    return paint(*train, seed=3), paint(*test, seed=4)
+    (x, y), (x_test, y_test) = glyphs(n_train, n_test)
+    return paint(x, y, 3), paint(x_test, y_test, 4)
+
+
+def placed(n_train: int = 2400, n_test: int = 600) -> Raw:
+    """The same somewhere on a canvas of 160x160, a third to two thirds of it, with their poses.
+
+    They stand in for photographs of birds.
+    """
+    where: dict[str, Any] = {
+        "canvas": 160,
+        "scales": (1.7, 3.4),
+        "scatter": True,
+        "padding": "border",
+    }
+    (x, y), (x_test, y_test) = coloured(n_train, n_test)
+    x, poses = distort(x, 5, **where)
+    x_test, test_poses = distort(x_test, 6, **where)
+    return (x, y, poses), (x_test, y_test, test_poses)

@@ -127,9 +127,6 @@ DATASETS = {
         ], archive="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     ),
 }  # fmt: skip
-GLYPHS = "drawn here from the fonts that come with matplotlib"
-LICENCE = {name: dataset.licence for name, dataset in DATASETS.items()}
-LICENCE |= {"glyphs": GLYPHS, "coloured-glyphs": GLYPHS}
 TIMEOUT = 4  # seconds a mirror may stay silent: the next source gets its turn soon
 NPM_TIMEOUT = 60  # seconds, all in all
 LARGEST = 200_000_000  # bytes of a file that is fetched

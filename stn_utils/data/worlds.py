@@ -1,5 +1,6 @@
 """Worlds: a data set under known distortions, with the true pose of every image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..spec import Device, ImageSpec, Size
-from ..warp import affine, invert, warp
+from ..warp import affine, compose, invert, warp
 
-Raw = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # (images, labels) to train, and to test
+# What is to train, and what is to test: images and labels, and where known the poses of both.
+Raw = tuple[Sequence[Tensor], Sequence[Tensor]]
 CROPS: dict[str, Any] = dict(scatter=True, crops=6)  # clutter: pieces of other digits
+PHOTO: dict[str, Any] = dict(canvas=160, output_size=96)  # cut out by a window, or whole
 # canvas: side of the images; output_size: side of what the classifier sees, both in pixels; the
 # rest goes to `distort`.
 WORLDS: dict[str, dict[str, Any]] = {
@@ -30,6 +33,10 @@ WORLDS: dict[str, dict[str, Any]] = {
         scatter=True,
         padding="reflection",
     ),
+    "photo160": PHOTO,
+    "photo-centre": PHOTO,
+    "photo-box": PHOTO,
+    "photo-random": PHOTO,
     "s3": dict(canvas=60, output_size=28, **CROPS, crop_sides=(6, 6), mix="over", binary=True),
 }
 OWN = "own"  # the name of every World that is a reader's own pictures
@@ -262,7 +269,8 @@ def make_world(
     names: list[str] | None = None,
 ) -> World:
     """Split, distort and move a data set to the device; names: of its classes, default numbers."""
-    (images, labels), (test_images, test_labels) = [[x.to(device) for x in part] for part in raw]
+    known, test = [[x.to(device) for x in part] for part in raw]
+    images, labels = known[:2]
     largest, canvas = max(images.shape[2:]), WORLDS[name]["canvas"]
     if largest > canvas:
         fit = [other for other, world in WORLDS.items() if world["canvas"] >= largest]
@@ -271,20 +279,20 @@ def make_world(
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     cut = len(order) if replica else len(order) * 11 // 12  # 55,000 of 60,000
 
-    def split(images, labels, seed):
-        distorted, poses = distort(images, seed, **distortion(name))
-        return Split(distorted, labels, poses)
+    def split(images, labels, *poses, seed):
+        distorted, placed = distort(images, seed, **distortion(name))
+        return Split(distorted, labels, compose(placed, *poses) if poses else placed)
 
     ours, theirs = order[:cut], order[cut:]
-    train = split(images[ours], labels[ours], TRAIN_SEED)
+    train = split(*(x[ours] for x in known), seed=TRAIN_SEED)
     mean, std = statistics(train.images)
     side = WORLDS[name]["output_size"]
     return World(
         dataset,
         name,
         train,
-        None if replica else split(images[theirs], labels[theirs], VAL_SEED),
-        split(test_images, test_labels, TEST_SEED),
+        None if replica else split(*(x[theirs] for x in known), seed=VAL_SEED),
+        split(*test, seed=TEST_SEED),
         (side, side),
         background=mean if len(mean) == 3 else [0.0],  # photographs have none: their mean colour
         mean=mean,

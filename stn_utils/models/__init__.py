@@ -10,6 +10,7 @@ from torch import nn
 from ..actions import ACTIONS
 from ..layers import SpatialTransformer
 from ..spec import ImageSpec
+from .backbone import BACKBONES, MAP_SIZE, Backbone
 from .depth import PLACES, FeatureNet, SharedNet
 from .nets import (
     CHANNELS,
@@ -57,7 +58,7 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
         "background": input_norm(torch.tensor(spec.background).view(-1, 1, 1)),
     }
     transformer = _transformer(experiment, spec, sampler)
-    classifier = classifier_net(experiment, spec.channels, size, spec.classes)
+    classifier = _classifier(experiment, spec, size)
     parts = input_norm, transformer, normalize_if("after"), classifier
     net: Net
     if experiment.model == "reinforced":
@@ -72,9 +73,19 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
 
 
 def _normalization(experiment, spec):
-    mean = spec.mean if experiment.mean is None else [experiment.mean] * spec.channels
-    std = spec.std if experiment.std is None else [experiment.std] * spec.channels
+    known = BACKBONES.get(experiment.classifier, spec)
+    mean = known.mean if experiment.mean is None else [experiment.mean] * spec.channels
+    std = known.std if experiment.std is None else [experiment.std] * spec.channels
     return Normalize(mean, std)
+
+
+def _classifier(experiment, spec, size):
+    if experiment.classifier not in BACKBONES:
+        return classifier_net(experiment, spec.channels, size, spec.classes)
+    if spec.channels != 3:
+        what = f"knows pictures in colour, these have {spec.channels} channel"
+        raise ValueError(f"classifier={experiment.classifier!r} {what}.")
+    return Backbone(experiment.classifier, spec.classes, experiment.tuned_layers)
 
 
 def _transformer(experiment, spec, sampler):
@@ -102,6 +113,8 @@ def _transformer(experiment, spec, sampler):
 
 def _reading_a_map(experiment, size, convs):
     """The localization net of what the classifier's first convolutions make of a picture (h, w)."""
+    if known := BACKBONES.get(experiment.classifier):
+        return localization_net(experiment, known.map[1], MAP_SIZE, convs)
     channels = widen(CHANNELS[experiment.channels][1], experiment.width)[convs - 1]
     return localization_net(
         experiment, channels, map_size(size, *CLASSIFIER_KERNELS[:convs]), convs

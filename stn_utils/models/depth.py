@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..layers import SpatialTransformer
 from ..spec import Size
 from ..warp import at_least_single, compose, identity, invert
+from .backbone import Backbone
 from .nets import CLASSIFIER_KERNELS, Net, Trace, map_size
 
 # Where a transformer stands: it warps the picture, or what so many of the classifier's convolutions
@@ -99,12 +100,16 @@ class SharedNet(Net):
     """A Net that reads the theta of a picture from its classifier's own maps, then warps it."""
 
     transformer: SpatialTransformer
-    classifier: nn.Sequential
+    classifier: nn.Sequential | Backbone
+
+    def _maps(self, x):
+        if isinstance(self.classifier, Backbone):
+            return self.classifier.maps(x)
+        return self.classifier[: LAYERS * len(CLASSIFIER_KERNELS)](x)
 
     def trace(self, x: Tensor) -> Trace:
         """As `Net.trace`."""
         x = self.normalize(x)
-        maps = self.classifier[: LAYERS * len(CLASSIFIER_KERNELS)](self.output_norm(x))
-        parameters = at_least_single(self.transformer.localization(maps))
+        parameters = at_least_single(self.transformer.localization(self._maps(self.output_norm(x))))
         warped = self.transformer.warp_through(x, self.transformer.look(x, parameters))
         return Trace(self.classify(warped), [parameters], warped)
