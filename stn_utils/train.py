@@ -21,6 +21,7 @@ from .ranks import Together, ranks, share, total
 from .run import Run, provenance
 from .spec import Device, Folder, ImageSpec, pick_device
 from .stack import Stack
+from .warp import overlap
 
 BATCH = 250  # images a pass without gradients: as many as a CPU's cache holds
 DESCRIBED = 1000  # images whose looks are described after an epoch
@@ -440,6 +441,19 @@ def _note_epoch(run, model, optimizer, world, loss, seconds):
     vars(run).update(new)
 
 
+def _seen(model, split):
+    """One pass over a split: logits (N, classes), and the looks that decide, a batch each."""
+    logits, looks = [], []
+    model.eval()
+    for index in _batches(split):
+        x, _ = split.batch(index)
+        trace = model.trace(x)
+        logits.append(trace.logits)
+        looks += [model.transformer.look(x, numbers) for numbers in trace.parameters[-1:]]
+    return torch.cat(logits), looks
+
+
+@torch.no_grad()
 def evaluate(run: Run, device: Device = None, world: World | None = None) -> None:
     """Read the test set, once, with the Run's network: fills run.test.
 
@@ -448,7 +462,7 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
     device = pick_device(device)
     split = run.test_split(device) if world is None else world.to(device).test
     model = run.model().to(device)
-    logits = predict(model, split)
+    logits, looks = _seen(model, split)
     predictions, classes = logits.argmax(dim=1), run.spec.classes
     test = {
         "top1": metrics.top1(predictions, split.labels),
@@ -458,6 +472,8 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
         "labels": split.labels.to(torch.int16).cpu(),
         "confusion": metrics.confusion(predictions, split.labels, classes).cpu(),
     }
+    if looks and split.poses is not None:
+        test["overlap"] = overlap(torch.cat(looks), split.poses).mean().item()
     if isinstance(model, ReinforcedNet) and model.transformer.kind not in CONTROLS:
         x, y = split.batch(slice(0, ORACLE_IMAGES))
         test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)

@@ -312,3 +312,15 @@ def area(look: Tensor) -> Tensor:
 def centre(look: Tensor) -> Tensor:
     """Return the window's middle (B, 2) in input coordinates (x, y); (0, 0) is the image's."""
     return look[:, :, 2] if look.ndim == 3 else look.mean(dim=(1, 2))
+
+
+def overlap(look: Tensor, pose: Tensor, size: Size = (32, 32)) -> Tensor:
+    """Return how much of two windows is common to both, (B,): intersection over union.
+
+    look: theta or a grid; pose: the theta (B, 2, 3) of the other one, counted on a grid of that
+    size. 1: the same window; 0: apart. Both may reach beyond the image.
+    """
+    back = invert(pose)
+    places = grid_of(look, size).flatten(1, 2) @ back[:, :, :2].mT + back[:, None, :, 2]
+    common = (places.abs() <= 1).all(dim=2).float().mean(dim=1) * area(look)
+    return common / (area(look) + area(pose) - common)

@@ -17,6 +17,7 @@ from stn_utils.data.worlds import Split
 from stn_utils.models import build
 from stn_utils.run import Run
 from stn_utils.train import evaluate, fit, train_epoch
+from stn_utils.warp import overlap
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -534,3 +535,11 @@ def test_a_part_without_images_is_refused_never_replaced_by_another(small, name)
 def test_a_world_that_is_not_the_experiments_is_refused_by_what_differs(small, fields, message):
     with pytest.raises(ValueError, match=message):
         fit(small.replace(**fields), "cpu", world=tiny_load("glyphs"))
+
+
+def test_a_tested_run_says_how_far_its_windows_lie_on_the_true_ones(small):
+    run = train_and_go(small.replace(world="translated42", epochs=1))
+    world = tiny_load("glyphs", "translated42")
+    looks = run.model().eval().looks(world.test.batch(slice(None))[0])[-1]
+    assert run.test["overlap"] == pytest.approx(overlap(looks, world.test.poses).mean().item())
+    assert "overlap" not in train_and_go(small.replace(model="convnet", epochs=1)).test

@@ -21,6 +21,7 @@ from stn_utils.warp import (
     make_grid,
     on_shape,
     outside,
+    overlap,
     sample,
     to_pixels,
     warp,
@@ -532,3 +533,30 @@ def test_a_batch_of_none_and_of_one_are_batches(count):
 def test_what_cannot_be_warped_is_named(x, theta, size, text):
     with pytest.raises(ValueError, match=text):
         warp(x, theta, size)
+
+
+@pytest.mark.parametrize(
+    "look, pose, expected",
+    [
+        # Two squares, (scale, x, y): half of the one lies in the other, a corner, apart, inside.
+        ((0.5, 0, 0), (0.5, 0, 0), 1),
+        ((0.5, 0, 0), (0.5, 0.5, 0), 1 / 3),
+        ((0.5, 0, 0), (0.5, 0.5, 0.5), 1 / 7),
+        ((0.25, -0.5, 0), (0.25, 0.5, 0), 0),
+        ((0.25, 0.1, 0.1), (0.5, 0, 0), 1 / 4),
+        ((2.0, 0, 0), (1.0, 0, 0), 1 / 4),
+    ],
+)
+def test_the_overlap_of_two_windows_by_hand(look, pose, expected):
+    one, other = (affine(scale=s, shift_x=x, shift_y=y) for s, x, y in (look, pose))
+    torch.testing.assert_close(
+        overlap(one, other), torch.tensor([float(expected)]), atol=0.03, rtol=0
+    )
+    same_way_round = overlap(other, one)
+    torch.testing.assert_close(same_way_round, torch.tensor([float(expected)]), atol=0.03, rtol=0)
+
+
+def test_a_turned_window_overlaps_itself_and_a_grid_is_taken_as_it_is():
+    theta = affine(angle=30.0, scale=0.6, shift_x=0.1)
+    assert overlap(theta, theta).item() == 1
+    close(overlap(make_grid(theta, (32, 32)), theta), torch.ones(1), 1e-6)
