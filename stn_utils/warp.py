@@ -320,7 +320,8 @@ def overlap(look: Tensor, pose: Tensor, size: Size = (32, 32)) -> Tensor:
     look: theta or a grid; pose: the theta (B, 2, 3) of the other one, counted on a grid of that
     size. 1: the same window; 0: apart. Both may reach beyond the image.
     """
-    back = invert(pose)
-    places = grid_of(look, size).flatten(1, 2) @ back[:, :, :2].mT + back[:, None, :, 2]
-    common = (places.abs() <= 1).all(dim=2).float().mean(dim=1) * area(look)
-    return common / (area(look) + area(pose) - common)
+    back, ours = invert(pose), area(look)
+    places = grid_of(look, size).flatten(1, 2)
+    there = places @ back[:, :, :2].mT + back[:, None, :, 2]
+    common = ours * (there.abs() <= 1).all(dim=2).float().mean(dim=1)
+    return common / (ours + area(pose) - common)

