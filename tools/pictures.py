@@ -101,6 +101,7 @@ def draw_seeds():
         "Fashion-MNIST": ("architectures", "fashion-convnet", "fashion-stnet"),
         "MNIST at random places": ("scattered", "translated42-cnn", "translated42-stn"),
     }
+    show.use_style()
     figure, axes = plt.subplots(1, 3, figsize=(show.WIDTH, 2.8), width_ratios=[5, 5, 4])
     for ax, (title, (name, cnn, stn)) in zip(axes, panels.items()):
         plan = study.load(name)
