@@ -189,7 +189,7 @@ README_TABLES = [
     ("04", "architectures scattered vanilla", 5),
     ("05", "coordconv layers_by_epochs", 5),
     ("06", "sequential looks", 3),
-    ("07", "reinforced turned", 5),
+    ("07", "reinforced turned ablation", 5),
     ("09", "depth", 3),
 ]
 
