@@ -77,6 +77,14 @@ def test_colours_stay_in_gif_and_png():
             assert np.abs(np.subtract(kept.convert("RGB").getpixel(at), colour)).max() <= 4
 
 
+def test_muted_colours_of_a_small_part_stay_as_well():
+    picture = Image.new("RGB", (100, 40), (128, 128, 128))
+    picture.paste((120, 100, 70), (0, 0, 4, 40))  # a brown bird on a grey sky, 4 % of the picture
+    for content in (show.encode_gif([picture, picture]), show.encode(picture)):
+        kept = Image.open(io.BytesIO(content)).convert("RGB").getpixel((2, 9))
+        assert np.abs(np.subtract(kept, (120, 100, 70))).max() <= 4
+
+
 def test_a_sheet_of_greys_keeps_the_fixed_palette_so_that_nothing_flickers(run):
     pictures = show.frames(run, 3)
     palettes = {tuple(p.getpalette()) for p in show.sheets._few_colours(pictures)}

@@ -174,7 +174,7 @@ def _is_grey(picture):
     """Whether all but 1 pixel in 100 keep their colour, for the eye, in the palette of greys."""
     grey = picture.quantize(palette=_grey_palette(), dither=Image.Dither.NONE)
     pair = [np.asarray(p.convert("RGB"), dtype=int) for p in (picture, grey)]
-    return (abs(pair[0] - pair[1]).max(axis=2) > 48).mean() <= 0.01
+    return (abs(pair[0] - pair[1]).max(axis=2) > 24).mean() <= 0.01
 
 
 def encode_gif(pictures: Sheets, milliseconds: int = 500, limit: int = 500_000) -> bytes:
