@@ -64,6 +64,15 @@ def test_a_record_holds_the_calibration_error_and_every_count_of_the_confusion_m
     }
 
 
+def test_a_record_of_many_classes_has_no_matrix_and_is_read_all_the_same(tiny):
+    run = finished([1.0])
+    run.spec = SPEC._replace(classes=200)
+    run.model = lambda: torch.nn.Linear(1, 1)
+    result = result_of(tiny, run)
+    assert result["confusion"] is None and result["classes"] == 200
+    assert right({"result": result}).tolist() == [True, True, True, False]
+
+
 def test_the_calibration_error_of_a_run_that_diverged_is_null(tiny):
     assert result_of(tiny, finished([1.0], float("nan")))["calibration_error"] is None
 

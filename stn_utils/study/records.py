@@ -17,6 +17,7 @@ from ..models import count_parameters
 from ..run import Run
 
 Record = dict[str, Any]
+MATRIX = 20  # classes of which a record keeps the confusion matrix, at most
 
 
 class _Result(BaseModel):
@@ -86,7 +87,7 @@ def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
         "correct": pack(test["predictions"] == labels.cpu()),
         "images": len(labels),
         "classes": run.spec.classes,
-        "confusion": test["confusion"].tolist(),
+        "confusion": test["confusion"].tolist() if run.spec.classes <= MATRIX else None,
         "collapsed": run.collapse_epoch is not None,
         "collapse_epoch": run.collapse_epoch,
         "parameters": count_parameters(run.model()),
