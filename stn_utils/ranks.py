@@ -78,8 +78,7 @@ def share(order: Tensor, batch_size: int) -> Tensor:
 
 def total(number: float) -> float:
     """The sum of a number over all processes."""
-    found = [number]
-    if ranks()[1] > 1:
-        found *= ranks()[1]
+    found = [number] * ranks()[1]
+    if len(found) > 1:
         dist.all_gather_object(found, number)
     return sum(found)

@@ -131,18 +131,23 @@ def predict(model: nn.Module, split: Split) -> Tensor:
     return torch.cat([model(split.batch(index)[0]) for index in _batches(split)])
 
 
+def _traces(model, split):
+    """The images of a split, batch by batch, and what a net in evaluation makes of them."""
+    model.eval()
+    for index in _batches(split):
+        x, _ = split.batch(index)
+        yield x, model.trace(x)
+
+
 @torch.no_grad()
 def follow(model: Net, split: Split) -> tuple[Tensor, dict[str, float]]:
     """One pass over a split: logits (N, classes), and how the net looks at its first 1,000 images.
 
     These are means of `diagnose.describe` and of the net's own metrics; {} for a net without looks.
     """
-    model.eval()
     logits: list[Tensor] = []
     described: list[dict[str, Tensor]] = []
-    for index in _batches(split):
-        x, _ = split.batch(index)
-        trace = model.trace(x)
+    for x, trace in _traces(model, split):
         logits.append(trace.logits)
         if trace.parameters and BATCH * len(described) < DESCRIBED:
             look = model.transformer.look(x, trace.parameters[-1])
@@ -441,18 +446,6 @@ def _note_epoch(run, model, optimizer, world, loss, seconds):
     vars(run).update(new)
 
 
-def _seen(model, split):
-    """One pass over a split: logits (N, classes), and the looks that decide, a batch each."""
-    logits, looks = [], []
-    model.eval()
-    for index in _batches(split):
-        x, _ = split.batch(index)
-        trace = model.trace(x)
-        logits.append(trace.logits)
-        looks += [model.transformer.look(x, numbers) for numbers in trace.parameters[-1:]]
-    return torch.cat(logits), looks
-
-
 @torch.no_grad()
 def evaluate(run: Run, device: Device = None, world: World | None = None) -> None:
     """Read the test set, once, with the Run's network: fills run.test.
@@ -462,7 +455,11 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
     device = pick_device(device)
     split = run.test_split(device) if world is None else world.to(device).test
     model = run.model().to(device)
-    logits, looks = _seen(model, split)
+    found = [  # of each batch: logits, and the look that decides, if there is one
+        [t.logits, *(model.transformer.look(x, numbers) for numbers in t.parameters[-1:])]
+        for x, t in _traces(model, split)
+    ]
+    logits, *looks = map(torch.cat, zip(*found))
     predictions, classes = logits.argmax(dim=1), run.spec.classes
     test = {
         "top1": metrics.top1(predictions, split.labels),
@@ -473,7 +470,7 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
         "confusion": metrics.confusion(predictions, split.labels, classes).cpu(),
     }
     if looks and split.poses is not None:
-        test["overlap"] = overlap(torch.cat(looks), split.poses).mean().item()
+        test["overlap"] = overlap(looks[0], split.poses).mean().item()
     if isinstance(model, ReinforcedNet) and model.transformer.kind not in CONTROLS:
         x, y = split.batch(slice(0, ORACLE_IMAGES))
         test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)

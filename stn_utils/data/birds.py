@@ -15,7 +15,6 @@ from .worlds import IN_PART, TEST_SEED, TRAIN_SEED, VAL_SEED, Raw, Split, World
 
 FOLDERS = {"CUB_200_2011": "CUB", "CUB_200_2011_s128": "CUB at 128"}  # its authors', a small copy
 ARCHIVE, MD5 = "CUB_200_2011.tgz", "97eceeb196236b17998738112f37df78"
-HOME = "https://data.caltech.edu/records/65de6-vp158"
 LICENCE = "Wah et al. 2011, cite it; the pictures belong to their photographers"
 PICTURES, SIDE = 11_788, 160  # of the set; of a canvas, in pixels
 
@@ -34,8 +33,8 @@ def find() -> tuple[Path, str]:
         if (root / ARCHIVE).exists():
             return _unpacked(root / ARCHIVE), f"CUB, {source}"
     raise DataUnavailable(
-        f"birds were found nowhere. Get {ARCHIVE} (1.1 GB) from {HOME}, and put it into "
-        f"{cache_folder()}, or into a folder that STN_DATA names."
+        f"birds were found nowhere. Get {ARCHIVE} (1.1 GB) from https://data.caltech.edu/records/"
+        f"65de6-vp158, and put it into {cache_folder()}, or into a folder that STN_DATA names."
     )
 
 
@@ -46,7 +45,7 @@ def _unpacked(archive):
         raise DataUnavailable(f"{archive} is truncated or altered (its MD5 is {found}); delete it.")
     with tarfile.open(archive) as tar:
         tar.extractall(cache_folder(), filter="data")
-    return cache_folder() / ARCHIVE.removesuffix(".tgz")
+    return cache_folder() / "CUB_200_2011"
 
 
 def _columns(folder, name):
@@ -56,8 +55,10 @@ def _columns(folder, name):
     except OSError as error:
         raise DataUnavailable(f"{folder / name} cannot be read ({error.strerror}).") from None
     if len(lines) != PICTURES:
-        wants = f"expected {PICTURES:,} lines, got {len(lines):,}"
-        raise DataUnavailable(f"{folder / name} is truncated or altered: {wants}.")
+        raise DataUnavailable(
+            f"{folder / name} is truncated or altered: "
+            f"expected {PICTURES:,} lines, got {len(lines):,}."
+        )
     return [line.split()[1:] for line in lines]
 
 

@@ -80,12 +80,12 @@ def _normalization(experiment, spec):
 
 
 def _classifier(experiment, spec, size):
-    if experiment.classifier not in BACKBONES:
-        return classifier_net(experiment, spec.channels, size, spec.classes)
-    if spec.channels != 3:
-        what = f"knows pictures in colour, these have {spec.channels} channel"
-        raise ValueError(f"classifier={experiment.classifier!r} {what}.")
-    return Backbone(experiment.classifier, spec.classes, experiment.tuned_layers)
+    name, channels = experiment.classifier, spec.channels
+    if name not in BACKBONES:
+        return classifier_net(experiment, channels, size, spec.classes)
+    if channels != 3:
+        raise ValueError(f"{name} knows pictures in colour, these have {channels} channel.")
+    return Backbone(name, spec.classes, experiment.tuned_layers)
 
 
 def _transformer(experiment, spec, sampler):

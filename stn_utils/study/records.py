@@ -17,7 +17,6 @@ from ..models import count_parameters
 from ..run import Run
 
 Record = dict[str, Any]
-MATRIX = 20  # classes of which a record keeps the confusion matrix, at most
 
 
 class _Result(BaseModel):
@@ -25,6 +24,10 @@ class _Result(BaseModel):
 
     test_top1: Annotated[float, Field(ge=0, le=1)]
     parameters: int
+    correct: str | None = None
+    confusion: list[list[int]] | None = None
+    images: int | None = None
+    collapse_epoch: int | None = None
 
 
 class _Shape(BaseModel):
@@ -87,7 +90,8 @@ def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
         "correct": pack(test["predictions"] == labels.cpu()),
         "images": len(labels),
         "classes": run.spec.classes,
-        "confusion": test["confusion"].tolist() if run.spec.classes <= MATRIX else None,
+        # Of 200 classes the matrix would be longer than all the rest.
+        "confusion": test["confusion"].tolist() if run.spec.classes <= 20 else None,
         "collapsed": run.collapse_epoch is not None,
         "collapse_epoch": run.collapse_epoch,
         "parameters": count_parameters(run.model()),
