@@ -39,4 +39,5 @@ def _numbers(run):
         return {}
     if run.looks.ndim == 4:
         return {f"theta/{name}": values for name, values in zip(THETA, run.looks[-1].flatten(1).T)}
-    return {f"parameters/p{i}": values for i, values in enumerate(run.probe["parameters"][-1].T)}
+    numbers = run.probe["parameters"][-1]
+    return {f"parameters/p{i}": values for i, values in enumerate(numbers.flatten(1).T)}

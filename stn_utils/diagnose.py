@@ -23,6 +23,8 @@ History = dict[str, list[Any]]  # a list a name, an entry an epoch
 def describe(look: Tensor, x: Tensor, x_warped: Tensor) -> dict[str, Tensor]:
     """Describe where a look, theta (B, 2, 3) or a grid (B, h, w, 2), reads: a dict of tensors (B,).
 
+    Of several windows, side by side, it is what their numbers come to on average.
+
     x (B, C, H, W) is the image and x_warped (B, C, h, w) what the transformer made of it, both in
     [0, 1]. det: the window's area, 1 for the whole image; for theta |det A|. shift: distance of the
     window's centre from the image's, in half images. outside: share of the grid outside the image.
@@ -30,6 +32,11 @@ def describe(look: Tensor, x: Tensor, x_warped: Tensor) -> dict[str, Tensor]:
     distance: Frobenius norm of theta - identity; of a grid, how far its points lie from the
     untouched ones, root mean square.
     """
+    windows = warp.windows_of(look)
+    if len(windows) > 1:
+        views = x_warped.chunk(len(windows), dim=3)
+        each = [describe(window, x, view) for window, view in zip(windows, views)]
+        return {name: torch.stack([one[name] for one in each]).mean(dim=0) for name in each[0]}
     size = x_warped.shape[2], x_warped.shape[3]
     whole = warp.identity(1, look.device, look.dtype)
     moved = look - (whole if look.ndim == 3 else warp.make_grid(whole, size))

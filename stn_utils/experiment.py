@@ -70,6 +70,8 @@ class Experiment(BaseModel):
     """no transformer, one look, several looks, or moves that a policy chooses"""
     family: Literal[tuple(FAMILIES)] = "affine"
     """warps that a stnet can make"""
+    windows: Annotated[int, Field(ge=1, le=16)] = 1
+    """windows of a stnet; the classifier reads what they show side by side"""
     at: Literal[tuple(PLACES)] = "input"
     """where a stnet's transformer stands: it warps the picture, or the map behind a convolution of
     the classifier; shared: the picture, by what the classifier's own convolutions find in it"""
@@ -192,8 +194,9 @@ class Experiment(BaseModel):
             )
         if self.normalize == "localization":
             self._refuse("normalize", "at='input'", f"not to {at}, whose net reads a map")
-        if PLACES[self.at] and self.family != "affine":
-            self._refuse("family", "at='input' or 'shared'", f"not to {at}")
+        for name in ("family", "windows"):
+            if PLACES[self.at] and self._is_set(name):
+                self._refuse(name, "at='input' or 'shared'", f"not to {at}")
         if self.at in ("conv2", "shared"):
             kinds = {"coordconv": ("localization", "both"), "activation": ("leaky-relu",)}
             for name, values in kinds.items():

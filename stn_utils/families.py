@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .spec import Size
@@ -28,9 +29,13 @@ class Family(NamedTuple):
     def look(self, parameters: Tensor, size_in: Size, size: Size) -> Tensor:
         """The look of parameters (B, n): theta (B, 2, 3) if they make one, else (B, h, w, 2).
 
-        size_in: (H, W) of the images that are read. size: (h, w) of what is made of them. Raises
-        ValueError for another n than the family's.
+        Of (B, K, n) it is that of K windows, side by side. size_in: (H, W) of the images that are
+        read. size: (h, w) of what a window makes of them. Raises ValueError for another n than the
+        family's.
         """
+        if parameters.ndim == 3:
+            each = [self.look(one, size_in, size) for one in parameters.unbind(1)]
+            return torch.stack(each, dim=1)
         if parameters.shape[1:] != (len(self.identity),):
             wants = f"expected {len(self.identity)} numbers an image"
             raise ValueError(f"localization: {wants}, got shape {tuple(parameters.shape)}.")

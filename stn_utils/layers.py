@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from .families import FAMILIES
 from .names import one_of
 from .spec import Device, Size
-from .warp import PADDINGS, Number, at_least_single, expect_images, grid_of, sample
+from .warp import PADDINGS, Number, at_least_single, expect_images, grid_of, sample, windows_of
 
 
-def start_at_identity(linear: nn.Linear, family: str = "affine") -> nn.Linear:
+def start_at_identity(linear: nn.Linear, family: str = "affine", windows: int = 1) -> nn.Linear:
     """Let the last linear layer answer the family's identity, 1 0 0 0 1 0; returns it.
 
-    Its weights become zero, its bias the identity.
+    Its weights become zero, its bias the identity, that of each window.
 
     The transformer then passes its input through unchanged, whatever the image, until training
     moves it. Raises ValueError for an unknown family, or another number of outputs than it has.
     Source: Jaderberg et al. 2015, appendix A.4.
     """
-    start = torch.tensor(FAMILIES[one_of("family", family, FAMILIES)].identity)
+    start = torch.tensor(FAMILIES[one_of("family", family, FAMILIES)].identity * windows)
     if linear.bias is None or len(linear.bias) != len(start):
         got = "no bias" if linear.bias is None else f"{len(linear.bias)} outputs"
         raise ValueError(f"linear: {family} wants {len(start)} outputs and a bias, got {got}.")
@@ -60,7 +60,9 @@ class SpatialTransformerBase(nn.Module):
 
     def warp_through(self, x: Tensor, look: Tensor, size: Size | None = None) -> Tensor:
         """What a look, theta (B, 2, 3) or a grid, shows of x; size (h, w): default the output's."""
-        return sample(x, grid_of(look, self._size(x, size)), self.padding, self.background)
+        height, width = self._size(x, size)
+        grid = grid_of(look, (height, len(windows_of(look)) * width))
+        return sample(x, grid, self.padding, self.background)
 
     def _size(self, x, size=None):
         return size or self.size or (x.shape[2], x.shape[3])
@@ -88,8 +90,8 @@ class SpatialTransformer(SpatialTransformerBase):
     """Warp images or feature maps (B, C, H, W) by the theta that `localization` reads from them.
 
     localization: any module that maps (B, C, H, W) to the parameters of `family`, (B, 6) for
-    affine. The rest is `SpatialTransformerBase`'s. Returns (B, C, h, w). Source: Jaderberg et al.
-    2015, section 3.
+    affine; of K windows those of each, (B, 6 K). The rest is `SpatialTransformerBase`'s. Returns
+    what the windows show, side by side, (B, C, h, K w). Source: Jaderberg et al. 2015, section 3.
     """
 
     def __init__(
@@ -99,13 +101,22 @@ class SpatialTransformer(SpatialTransformerBase):
         padding: str = "zeros",
         background: Number = 0.0,
         family: str = "affine",
+        windows: int = 1,
     ) -> None:
         super().__init__(size, padding, background, family=family)
-        self.localization = localization
+        self.localization, self.windows = localization, windows
 
-    def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Let the localization net read x, make a grid of its numbers, sample x there."""
-        parameters = at_least_single(self.localization(x))
+    def trace(self, x: Tensor, read: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Let the localization net read x, make a grid of its numbers, sample x there.
+
+        read: what it reads instead.
+        """
+        parameters = at_least_single(self.localization(x if read is None else read))
+        if self.windows > 1:
+            if parameters.shape[1] % self.windows:
+                got = f"got shape {tuple(parameters.shape)}"
+                raise ValueError(f"localization: expected those of {self.windows} windows, {got}.")
+            parameters = parameters.unflatten(1, (self.windows, -1))
         return [parameters], self.warp_through(x, self.look(x, parameters))
 
 

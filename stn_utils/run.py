@@ -70,12 +70,12 @@ class Run:
         """Where the probe images were read, an entry an epoch; None for a net without looks.
 
         Theta (epochs + 1, P, 2, 3), or grids (epochs + 1, P, h, w, 2) for families that no matrix
-        describes. Convention: see `warp`.
+        describes; of K windows (epochs + 1, P, K, ...). Convention: see `warp`.
         """
         if self.probe["parameters"] is None:
             return None
         family, (height, width) = FAMILIES[self.experiment.family], self.probe["warped"].shape[-2:]
-        sizes = self.spec.size, (height, width)
+        sizes = self.spec.size, (height, width // self.experiment.windows)
         looks = [family.look(epoch, *sizes) for epoch in self.probe["parameters"]]
         return torch.stack(looks)
 

@@ -21,7 +21,7 @@ from .ranks import Together, ranks, share, total
 from .run import Run, provenance
 from .spec import Device, Folder, ImageSpec, pick_device
 from .stack import Stack
-from .warp import overlap
+from .warp import overlap, windows_of
 
 BATCH = 250  # images a pass without gradients: as many as a CPU's cache holds
 DESCRIBED = 1000  # images whose looks are described after an epoch
@@ -470,7 +470,8 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
         "confusion": metrics.confusion(predictions, split.labels, classes).cpu(),
     }
     if looks and split.poses is not None:
-        test["overlap"] = overlap(looks[0], split.poses).mean().item()
+        each = [overlap(window, split.poses) for window in windows_of(looks[0])]
+        test["overlap"] = torch.stack(each).mean().item()
     if isinstance(model, ReinforcedNet) and model.transformer.kind not in CONTROLS:
         x, y = split.batch(slice(0, ORACLE_IMAGES))
         test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)

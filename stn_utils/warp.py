@@ -242,11 +242,25 @@ def _pixels(like, size, align_corners):
     return torch.cat([half, middle], dim=1)[None]
 
 
+def windows_of(look: Tensor) -> list[Tensor]:
+    """The windows of a look, thetas (B, 2, 3) or grids (B, h, w, 2): one, or several side by side.
+
+    A look of K windows is theirs, stacked: (B, K, 2, 3) or (B, K, h, w, 2).
+    """
+    several = look.ndim == 5 or look.ndim == 4 and look.shape[3] == 3
+    return list(look.unbind(1)) if several else [look]
+
+
 def grid_of(look: Tensor, size: Size) -> Tensor:
     """Return the grid (B, h, w, 2) of a look: theta's at `size`, or the look itself.
 
-    Convention: input coordinates (x, y), pixel-area. Raises ValueError for a grid of another size.
+    Of several windows the grids stand side by side in it. Convention: input coordinates (x, y),
+    pixel-area. Raises ValueError for a grid of another size.
     """
+    windows = windows_of(look)
+    if len(windows) > 1:
+        share = size[0], size[1] // len(windows)
+        return torch.cat([grid_of(window, share) for window in windows], dim=2)
     if look.ndim == 3:
         return make_grid(look, size)
     if look.shape[1:3] != tuple(size):

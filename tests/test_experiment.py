@@ -171,6 +171,7 @@ def test_a_convnet_may_have_coordconv_in_its_classifier_and_any_net_any_width():
 OTHERWISE = {  # a value of each option that not every model has, other than its default, and the models that have it
     "activation": ("leaky-relu", "stnet or sequential"),
     "family": ("rotation", "stnet"),
+    "windows": (2, "stnet"),
     "at": ("conv1", "stnet"),
     "steps": (5, "sequential or reinforced"),
     "recurrence": ("s0", "sequential"),
@@ -257,7 +258,7 @@ def test_json_round_trip_keeps_every_field():
         Experiment(coordconv="both", activation="leaky-relu", family="rotation", classifier="cnn"),
         Experiment(model="sequential", steps=5, recurrence="s0", classifier="fcn"),
         Experiment(model="sequential", resample=True),
-        Experiment(at="shared"),
+        Experiment(at="shared", windows=2),
         Experiment(classifier="efficientnet-lite0", tuned_layers=3),
         Experiment(model="reinforced", actions="s0", policy="random"),
         Experiment(model="reinforced", gamma=0.5, entropy=0.0),

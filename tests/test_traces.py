@@ -1,9 +1,7 @@
 """Stored traces: the same epochs and looks as the Run had, and what moves theta, step by step."""
 
-import importlib
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +14,6 @@ from stn_utils import show
 from stn_utils.exercises import samples, steps
 from stn_utils.experiment import Experiment
 from stn_utils.study import load_trace
-
-
-@pytest.fixture
-def save_trace(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tools")
-    return importlib.import_module("traces").save_trace
 
 
 @pytest.mark.parametrize("model", ["stnet", "sequential", "reinforced", "convnet"])

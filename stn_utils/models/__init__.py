@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MODELS = {  # the options that each has of its own
     "convnet": (),
-    "stnet": ("activation", "family", "at"),
+    "stnet": ("activation", "family", "windows", "at"),
     "sequential": ("activation", "steps", "recurrence", "resample"),
     "reinforced": ("steps", "actions", "policy", "gamma", "entropy"),
 }
@@ -58,7 +58,7 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
         "background": input_norm(torch.tensor(spec.background).view(-1, 1, 1)),
     }
     transformer = _transformer(experiment, spec, sampler)
-    classifier = _classifier(experiment, spec, size)
+    classifier = _classifier(experiment, spec, (size[0], experiment.windows * size[1]))
     parts = input_norm, transformer, normalize_if("after"), classifier
     net: Net
     if experiment.model == "reinforced":
@@ -85,7 +85,7 @@ def _classifier(experiment, spec, size):
         return classifier_net(experiment, channels, size, spec.classes)
     if channels != 3:
         raise ValueError(f"{name} knows pictures in colour, these have {channels} channel.")
-    return Backbone(name, spec.classes, experiment.tuned_layers)
+    return Backbone(name, spec.classes, experiment.tuned_layers, experiment.windows)
 
 
 def _transformer(experiment, spec, sampler):
@@ -106,7 +106,8 @@ def _transformer(experiment, spec, sampler):
         layers = localization_net(experiment, spec.channels, spec.size)
         localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
-        return SpatialTransformer(localization, **sampler, family=experiment.family)
+        ways = {"family": experiment.family, "windows": experiment.windows}
+        return SpatialTransformer(localization, **sampler, **ways)
     resample, ways = experiment.resample, RECURRENCES[experiment.recurrence]
     return SequentialTransformer(localization, steps, **sampler, resample=resample, ways=ways)
 

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -71,11 +72,12 @@ class Backbone(nn.Module):
 
     name: of BACKBONES. trained: how many of its last layers learn, too. Takes pictures (B, 3, h, w)
     with the mean and deviation of those that it knows; returns logits (B, classes). The linear
-    layer reads the mean of the last map, brought to one length. Raises RuntimeError, with what to
-    do, where the network cannot be had.
+    layer reads the mean of the last map, brought to one length. windows: how many views stand side
+    by side in a picture; it reads each on its own, and the linear layer all of them. Raises
+    RuntimeError, with what to do, where the network cannot be had.
     """
 
-    def __init__(self, name: str, classes: int, trained: int = 0) -> None:
+    def __init__(self, name: str, classes: int, trained: int = 0, windows: int = 1) -> None:
         super().__init__()
         known = BACKBONES[name]
         try:
@@ -86,7 +88,8 @@ class Backbone(nn.Module):
             ) from None
         self.features[len(self.features) - trained :].requires_grad_(True)
         self.depth = known.map[0]
-        self.head = nn.Linear(known.features, classes)
+        self.windows = windows
+        self.head = nn.Linear(windows * known.features, classes)
 
     def train(self, mode: bool = True) -> "Backbone":
         """The linear layer's mode; the pretrained layers keep the statistics of what they know."""
@@ -101,5 +104,6 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes)."""
-        found = self.features(x).mean(dim=(2, 3))
-        return self.head(GAIN * F.normalize(found))
+        views = torch.cat(x.chunk(self.windows, dim=3))
+        found = F.normalize(self.features(views).mean(dim=(2, 3)))
+        return self.head(GAIN * torch.cat(found.chunk(self.windows), dim=1))

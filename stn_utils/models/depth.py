@@ -110,6 +110,5 @@ class SharedNet(Net):
     def trace(self, x: Tensor) -> Trace:
         """As `Net.trace`."""
         x = self.normalize(x)
-        parameters = at_least_single(self.transformer.localization(self._maps(self.output_norm(x))))
-        warped = self.transformer.warp_through(x, self.transformer.look(x, parameters))
-        return Trace(self.classify(warped), [parameters], warped)
+        parameters, warped = self.transformer.trace(x, self._maps(self.output_norm(x)))
+        return Trace(self.classify(warped), parameters, warped)

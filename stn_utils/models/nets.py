@@ -57,7 +57,9 @@ def localization_net(
 
     size: (h, w). convs: how many of its convolutions it lacks, as many as have made what it reads.
     """
-    conv, family = conv_of(experiment, "localization"), experiment.family
+    conv = conv_of(experiment, "localization")
+    family, windows = experiment.family, experiment.windows
+    numbers = len(FAMILIES[family].identity)
     leaky, kernels = experiment.activation == "leaky-relu", LOCALIZATION_KERNELS[convs:]
     layers: list[nn.Module] = []
     after = CHANNELS[experiment.channels][0][convs:]
@@ -71,7 +73,7 @@ def localization_net(
         nn.Flatten(),
         nn.Linear(channels * height * width, 32),
         nn.ReLU(inplace=True),
-        start_at_identity(nn.Linear(32, len(FAMILIES[family].identity)), family),
+        start_at_identity(nn.Linear(32, numbers * windows), family, windows),
     )
 
 

@@ -1,16 +1,31 @@
-"""The window of one look, drawn on a picture: its rim, a dot in its top left corner, its points."""
+"""The windows of one look, drawn on a picture: rim, a dot in the top left corner, points."""
+
+import itertools
+from collections.abc import Iterator
 
 import torch
 from matplotlib.axes import Axes
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..warp import grid_of, outline
-from .style import WINDOW
+from ..warp import grid_of, outline, windows_of
+from .style import OTHER, THIRD, WINDOW
+
+COLOURS = WINDOW, OTHER, THIRD  # of windows side by side, in this order
+
+
+def windows(look: Tensor) -> Iterator[tuple[Tensor, str]]:
+    """The windows of a look, each with its colour."""
+    return zip(windows_of(look), itertools.cycle(COLOURS))
+
+
+def reach(look: Tensor) -> Tensor:
+    """How far each look's windows reach from the image's middle (B,); 1 is its edge."""
+    return torch.stack([outline(w).abs().amax(dim=(1, 2)) for w in windows_of(look)]).amax(dim=0)
 
 
 def points(look: Tensor, count: int) -> Tensor:
-    """Some count x count of a look's sampling points, (count * count, 2), normalized."""
+    """Some count x count of a window's sampling points, (count * count, 2), normalized."""
     if look.ndim == 3:
         return grid_of(look, (count, count)).reshape(-1, 2)
     height, width = look.shape[1:3]
@@ -27,7 +42,7 @@ def window(
     dot: int,
     dots: int = 0,
 ) -> None:
-    """Draw the window of look (1, 2, 3), or a grid (1, h, w, 2), on a PIL picture.
+    """Draw the windows of one look, theta (1, 2, 3) or a grid (1, h, w, 2), on a PIL picture.
 
     frame: left, top, width and height in pixels of the image that [-1, 1] spans. line: how thick.
     dot: the radius of the one in the corner. dots: how many sampling points a side.
@@ -39,12 +54,13 @@ def window(
         return [tuple(xy) for xy in pixels.tolist()]
 
     pen = ImageDraw.Draw(picture)
-    rim = places(outline(look)[0])
-    pen.line(rim + rim[:2], fill=WINDOW, width=line, joint="curve")
-    for x, y in places(points(look, dots)) if dots else []:
-        pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=WINDOW)
-    x, y = rim[0]
-    pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=WINDOW)
+    for one, colour in windows(look):
+        rim = places(outline(one)[0])
+        pen.line(rim + rim[:2], fill=colour, width=line, joint="curve")
+        for x, y in places(points(one, dots)) if dots else []:
+            pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=colour)
+        x, y = rim[0]
+        pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=colour)
 
 
 def window_on_axes(ax: Axes, look: Tensor, height: int, width: int) -> None:
@@ -56,7 +72,8 @@ def window_on_axes(ax: Axes, look: Tensor, height: int, width: int) -> None:
     def places(where):
         return ((where.detach().cpu() + 1) * torch.tensor([width, height]) - 1) / 2
 
-    rim, inner = places(outline(look)[0]), places(points(look, 6))
-    ax.plot(*inner.T, ".", color=WINDOW, markersize=2)
-    ax.plot(*torch.cat([rim, rim[:1]]).T, color=WINDOW, linewidth=1.6)
-    ax.plot(*rim[0], "o", color=WINDOW, markersize=4)
+    for one, colour in windows(look):
+        rim, inner = places(outline(one)[0]), places(points(one, 6))
+        ax.plot(*inner.T, ".", color=colour, markersize=2)
+        ax.plot(*torch.cat([rim, rim[:1]]).T, color=colour, linewidth=1.6)
+        ax.plot(*rim[0], "o", color=colour, markersize=4)

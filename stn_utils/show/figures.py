@@ -16,8 +16,7 @@ from ..data import World
 from ..diagnose import History
 from ..metrics import interval
 from ..run import Run
-from ..warp import outline
-from .draw import window_on_axes
+from .draw import reach, window_on_axes
 from .style import (
     BESIDE,
     DIGITS_SHOWN,
@@ -84,8 +83,8 @@ def looks(
     count = len(x)
     side = WIDTH / max(count, 5)
     height, width = x.shape[-2:]
-    reach = outline(look).nan_to_num(0, 9, -9).abs().max().item()
-    beyond = min(max((reach - 1) / 2 + 0.03, 0.05), 0.5)  # a window may reach beyond the image
+    farthest = reach(look).nan_to_num(0, 9).max().item()
+    beyond = min(max((farthest - 1) / 2 + 0.03, 0.05), 0.5)  # a window may reach beyond the image
     rim = max(height, width) * beyond
     tall = side * height / width
     figure = Figure(figsize=(side * count, 3 * tall + 0.3))

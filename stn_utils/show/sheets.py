@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..run import Run
 from ..spec import write_whole
-from ..warp import identity, outline
-from .draw import window
+from ..warp import identity
+from .draw import reach, window
 from .style import DIGITS_SHOWN, FAINT, INK, PAPER, WINDOW, plane, shown
 
 TILE, GAP, LEFT, TOP = 74, 6, 78, 30  # pixels
@@ -36,9 +36,9 @@ def _rim(*looks):
 
     So wide that nearly all windows are seen whole.
     """
-    reaches = torch.cat([outline(look).abs().amax(dim=(1, 2)) for look in looks])
-    reach = reaches.nan_to_num(9, 9).quantile(0.95).clamp(1.15, 1.7).item()
-    return round(TILE - (TILE - 8) / reach)  # 8: for the line and the dot
+    reaches = torch.cat([reach(look) for look in looks])
+    farthest = reaches.nan_to_num(9, 9).quantile(0.95).clamp(1.15, 1.7).item()
+    return round(TILE - (TILE - 8) / farthest)  # 8: for the line and the dot
 
 
 def _tile(image, look=None, rim=0):

@@ -24,8 +24,9 @@ def load_trace(name: str, folder: Folder = TRACES) -> Run:
     content = json.loads((Path(folder) / f"{name}.json").read_text())
     spec = ImageSpec(**content["spec"])
     experiment = Experiment(**content["experiment"])
+    to_warp = experiment.replace(classifier="cnn", tuned_layers=0)  # a backbone may not be here
     pixels = torch.frombuffer(bytearray(base64.b64decode(content["images"])), dtype=torch.uint8)
-    images, model = pixels.view(-1, spec.channels, *spec.size), build(experiment, spec)
+    images, model = pixels.view(-1, spec.channels, *spec.size), build(to_warp, spec)
     probe = {"images": images, "labels": torch.tensor(content["labels"]), "parameters": None}
     run = Run(experiment, content["title"], spec, {}, content["history"], names=content["names"])
     run.probe = probe
