@@ -109,6 +109,11 @@ COLUMNS: dict[str, tuple[str, str, Callable[[list[Record]], str]]] = {
         "<16",
         lambda found: _mean(_alive(found), lambda record: _last(record, "outside")),
     ),
+    "overlap": (
+        "alive: IoU",
+        "<15",
+        lambda found: _mean(_alive(found), lambda r: r["result"].get("overlap", math.nan)),
+    ),
     "zoomed_out": ("det A above 1", "<17", lambda found: _rate(found, lambda r: _det(r) > 1)),
 }
 
