@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .families import FAMILIES
 from .names import one_of
 from .spec import Device, Size
-from .warp import PADDINGS, Number, at_least_single, expect_images, grid_of, sample, windows_of
+from .warp import PADDINGS, Number, at_least_single, expect_images, grid_of, sample
 
 
 def start_at_identity(linear: nn.Linear, family: str = "affine", windows: int = 1) -> nn.Linear:
@@ -60,9 +60,7 @@ class SpatialTransformerBase(nn.Module):
 
     def warp_through(self, x: Tensor, look: Tensor, size: Size | None = None) -> Tensor:
         """What a look, theta (B, 2, 3) or a grid, shows of x; size (h, w): default the output's."""
-        height, width = self._size(x, size)
-        grid = grid_of(look, (height, len(windows_of(look)) * width))
-        return sample(x, grid, self.padding, self.background)
+        return sample(x, grid_of(look, self._size(x, size)), self.padding, self.background)
 
     def _size(self, x, size=None):
         return size or self.size or (x.shape[2], x.shape[3])
@@ -111,13 +109,18 @@ class SpatialTransformer(SpatialTransformerBase):
 
         read: what it reads instead.
         """
-        parameters = at_least_single(self.localization(x if read is None else read))
-        if self.windows > 1:
-            if parameters.shape[1] % self.windows:
-                got = f"got shape {tuple(parameters.shape)}"
-                raise ValueError(f"localization: expected those of {self.windows} windows, {got}.")
-            parameters = parameters.unflatten(1, (self.windows, -1))
+        parameters = self._numbers(x if read is None else read)
         return [parameters], self.warp_through(x, self.look(x, parameters))
+
+    def _numbers(self, read):
+        """What the localization net answers: (B, n), of several windows (B, windows, n)."""
+        parameters = at_least_single(self.localization(read))
+        if self.windows == 1:
+            return parameters
+        if parameters.shape[1] % self.windows:
+            got = f"got shape {tuple(parameters.shape)}"
+            raise ValueError(f"localization: expected those of {self.windows} windows, {got}.")
+        return parameters.unflatten(1, (self.windows, -1))
 
 
 def coordinates(

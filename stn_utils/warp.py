@@ -254,13 +254,12 @@ def windows_of(look: Tensor) -> list[Tensor]:
 def grid_of(look: Tensor, size: Size) -> Tensor:
     """Return the grid (B, h, w, 2) of a look: theta's at `size`, or the look itself.
 
-    Of several windows the grids stand side by side in it. Convention: input coordinates (x, y),
+    Of K windows the grids stand side by side, (B, h, K w, 2). Convention: input coordinates (x, y),
     pixel-area. Raises ValueError for a grid of another size.
     """
     windows = windows_of(look)
     if len(windows) > 1:
-        share = size[0], size[1] // len(windows)
-        return torch.cat([grid_of(window, share) for window in windows], dim=2)
+        return torch.cat([grid_of(window, size) for window in windows], dim=2)
     if look.ndim == 3:
         return make_grid(look, size)
     if look.shape[1:3] != tuple(size):
