@@ -86,7 +86,7 @@ def at_least_single(numbers: Tensor) -> Tensor:
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
-def _no_autocast(like):
+def no_autocast(like: Tensor) -> contextlib.AbstractContextManager[None]:
     """Matrix products of geometry keep their precision where autocast would halve it."""
     kind = like.device.type
     active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -112,7 +112,7 @@ def make_grid(theta: Tensor, size: Size) -> Tensor:
     size: (H, W) of the output. Convention: theta maps output to input coordinates, pixel-area.
     Source: Jaderberg et al. 2015, section 3.2.
     """
-    with _no_autocast(theta):
+    with no_autocast(theta):
         places = F.pad(pixel_centres(size, theta), (0, 1), value=1.0)  # x, y, 1
         return (places @ theta.transpose(1, 2)).unflatten(1, size)
 
@@ -189,7 +189,7 @@ def compose(first: Tensor, then: Tensor) -> Tensor:
     warp(warp(x, first), then) and warp(x, compose(first, then)) agree but for blur and cut-off
     borders. Convention: theta maps output to input coordinates, pixel-area.
     """
-    with _no_autocast(first):
+    with no_autocast(first):
         return first @ _square(then)
 
 

@@ -1,10 +1,6 @@
-"""Families of warps: what their parameters mean, and that grid, outline, area and the rest follow from points alone.
+"""Families of warps: what their parameters mean, and that grid, outline, area and the rest follow from points alone."""
 
-Two families that no matrix can describe are made here, a projective one and a thin plate, to hold the door open.
-"""
-
-import functools
-
+import kornia
 import numpy as np
 import pytest
 import torch
@@ -16,7 +12,16 @@ from torch import nn
 from stn_utils import diagnose
 from stn_utils.data.worlds import Split
 from stn_utils.experiment import choices
-from stn_utils.families import FAMILIES, Family, pixel_centres
+from stn_utils.families import (
+    BEYOND,
+    FAMILIES,
+    LATTICE,
+    homography,
+    is_convex,
+    pixel_centres,
+    thin_plate,
+    undo_projective,
+)
 from stn_utils.layers import SpatialTransformer, start_at_identity
 from stn_utils.models import Net
 from stn_utils.train import follow
@@ -35,6 +40,8 @@ from stn_utils.warp import (
     warp,
 )
 
+WITH_THETA = [name for name, family in FAMILIES.items() if family.to_theta]
+BENT = {name: family for name, family in FAMILIES.items() if not family.to_theta}
 few = settings(max_examples=30, deadline=None)
 number = st.floats(-2, 2)
 
@@ -48,7 +55,7 @@ def close(ours, theirs, within=1e-10):
     torch.testing.assert_close(ours, theirs, atol=within, rtol=0)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", WITH_THETA)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_identity_parameters_of_a_family_give_the_identity_for_every_image(name, dtype):
     parameters, _, theta_of, _ = FAMILIES[name]
@@ -93,7 +100,7 @@ def test_shift_scale_is_one_zoom_and_two_shifts(scale, right, down):
     )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", WITH_THETA)
 def test_gradients_with_respect_to_a_familys_parameters_are_right(name):
     start, _, theta_of, _ = FAMILIES[name]
     parameters = (torch.tensor(start) + noise(3, len(start), seed=5) - 0.5).requires_grad_()
@@ -102,7 +109,7 @@ def test_gradients_with_respect_to_a_familys_parameters_are_right(name):
     torch.autograd.gradcheck(lambda p: warp(noise(3, 1, 4, 5), theta_of(p), (3, 4)), (parameters,))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", WITH_THETA)
 def test_every_image_has_parameters_of_its_own(name):
     start, _, theta_of, _ = FAMILIES[name]
     parameters = noise(5, len(start))
@@ -112,7 +119,7 @@ def test_every_image_has_parameters_of_its_own(name):
         close(together[[image]], theta_of(parameters[[image]]))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", WITH_THETA)
 def test_points_of_a_family_with_a_theta_are_those_of_its_grid(name):
     start, points, theta_of, _ = FAMILIES[name]
     parameters = torch.tensor(start) + noise(3, len(start), seed=2) - 0.5
@@ -125,37 +132,116 @@ def test_points_of_a_family_with_a_theta_are_those_of_its_grid(name):
 # Families that no matrix can describe
 
 
-def projective_points(parameters, places):
-    full = torch.cat([parameters, torch.ones_like(parameters[:, :1])], dim=1).view(-1, 3, 3)
-    read = places @ full[:, :, :2].mT + full[:, None, :, 2]
-    return read[..., :2] / read[..., 2:]
-
-
-LATTICE = torch.cartesian_prod(*[torch.linspace(-1, 1, 4, dtype=torch.float64)] * 2).flip(1)
-
-
-@functools.cache
-def bends(places):
-    """A thin plate over 4x4 control points is linear in where they go: (P, 16) for places ((x, y), ...)."""
-    spline = RBFInterpolator(LATTICE.numpy(), np.eye(16), kernel="thin_plate_spline")
-    return torch.from_numpy(spline(np.array(places)))
-
-
-def thin_plate_points(parameters, places):
-    return bends(tuple(map(tuple, places.tolist()))).to(parameters) @ parameters.view(-1, 16, 2)
-
-
-BENT = {
-    "projective": Family((1.0, 0, 0, 0, 1, 0, 0, 0), projective_points),
-    "thin-plate": Family(tuple(LATTICE.flatten().tolist()), thin_plate_points),
-}
-
-
 @pytest.fixture(params=BENT)
-def bent(request, monkeypatch):
-    """The name of a family without a theta, which the course knows for the length of a test."""
-    monkeypatch.setitem(FAMILIES, request.param, BENT[request.param])
+def bent(request):
+    """The name of a family without a theta."""
     return request.param
+
+
+SQUARE = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]], dtype=torch.float64)
+
+
+def four_corners(count=6, spread=0.5, seed=0):
+    return SQUARE + spread * (noise(count, 4, 2, seed=seed) - 0.5)
+
+
+def test_a_homography_is_kornias_and_its_window_has_the_corners():
+    corners = four_corners()
+    parameters = homography(corners)
+    theirs = kornia.geometry.transform.get_perspective_transform(SQUARE.expand(6, 4, 2), corners)
+    close(parameters, theirs.flatten(1)[:, :8])
+    close(FAMILIES["projective"].points(parameters, SQUARE), corners)
+    close(FAMILIES["projective"].points(homography(SQUARE[None]), SQUARE), SQUARE[None])
+
+
+def test_what_a_homography_shows_is_what_kornia_shows():
+    x, parameters = noise(6, 2, 9, 12), homography(four_corners(seed=3))
+    ours = sample(x, FAMILIES["projective"].look(parameters, (9, 12), (7, 11)))
+    matrices = torch.cat([parameters, parameters.new_ones(6, 1)], dim=1).view(6, 3, 3)
+    places = kornia.geometry.transform_points(matrices, pixel_centres((7, 11), x).expand(6, -1, -1))
+    theirs = nn.functional.grid_sample(x, places.view(6, 7, 11, 2), align_corners=False)
+    close(ours, theirs)
+
+
+def test_a_projective_warp_is_undone():
+    parameters = homography(four_corners(seed=1))
+    there = FAMILIES["projective"].points(parameters, SQUARE)
+    for image in range(6):
+        back = FAMILIES["projective"].points(undo_projective(parameters[[image]]), there[image])
+        close(back, SQUARE[None])
+
+
+def test_what_lies_behind_the_horizon_is_read_outside():
+    """w = 1 + 2 x: 0 at x = -0.5, negative to the left of it."""
+    tilted = torch.tensor([[1.0, 0, 0, 0, 1, 0, 2, 0]], requires_grad=True)
+    places = torch.tensor([[-0.9, 0.0], [-0.5, 0.0], [-0.4, 0.0], [1.0, 0.0]])
+    read = FAMILIES["projective"].points(tilted, places)[0]
+    assert (read[:2] == BEYOND).all()
+    torch.testing.assert_close(read[2:, 0], torch.tensor([-0.4 / 0.2, 1 / 3]))
+    read.sum().backward()
+    assert tilted.grad.isfinite().all()
+    grid = FAMILIES["projective"].look(tilted, (8, 8), (8, 8))
+    assert (sample(torch.ones(1, 1, 8, 8), grid)[..., :2] == 0).all() and outside(
+        grid, (8, 8)
+    ) >= 0.25
+
+
+@pytest.mark.parametrize(
+    "order", [(0, 2, 1, 3), (3, 2, 1, 0)], ids=["crossed", "the other way round"]
+)
+def test_corners_through_which_a_horizon_would_pass_are_named(order):
+    corners = torch.stack([SQUARE, SQUARE[list(order)]])
+    assert is_convex(corners).tolist() == [True, False]
+    with pytest.raises(ValueError, match="corners: those of window 1 .* a horizon would pass"):
+        homography(corners)
+
+
+@pytest.mark.parametrize("centres", [LATTICE, noise(7, 2) * 2 - 1], ids=["lattice", "anywhere"])
+def test_a_thin_plate_is_scipys(centres):
+    """Not kornia's: there a bend is as large as what is read lies from another point, not as points lie apart."""
+    centres = centres.double()
+    family, count = thin_plate(centres), len(centres)
+    reads, places = centres + noise(3, count, 2, seed=1) - 0.5, 2 * noise(40, 2, seed=2) - 1
+    ours = family.points(reads.flatten(1), places)
+    for image in range(3):
+        spline = RBFInterpolator(centres.numpy(), reads[image].numpy(), kernel="thin_plate_spline")
+        close(ours[image], torch.from_numpy(spline(places.numpy())), 1e-9)
+    close(family.points(reads.flatten(1), centres), reads, 1e-9)  # a control point reads its own
+
+
+@pytest.mark.parametrize(
+    "centres, fault",
+    [
+        (LATTICE[:2], "got 2"),
+        (LATTICE[[0, 1, 4, 1]], "two of them coincide"),
+        (LATTICE[:4], "on one line"),
+    ],
+)
+def test_control_points_that_make_no_plate_are_named(centres, fault):
+    with pytest.raises(ValueError, match=f"centres: .*{fault}"):
+        thin_plate(centres)
+
+
+def test_a_similarity_is_a_turn_a_scale_and_a_shift_on_every_shape():
+    angle, scale = 0.3, 0.7
+    parameters = torch.tensor([[scale * np.cos(angle), scale * np.sin(angle), 0.2, -0.1]])
+    for size in ((28, 28), (20, 44)):
+        theta = FAMILIES["similarity"].look(parameters, size, size)
+        expected = affine(np.rad2deg(angle), scale, 0.2, -0.1, size=size)
+        close(theta, expected.double(), 1e-6)
+
+
+def test_a_translation_moves_and_nothing_else():
+    theta = FAMILIES["translation"].to_theta(torch.tensor([[0.2, -0.5]]))
+    assert theta.equal(torch.tensor([[[1, 0, 0.2], [0, 1, -0.5]]]))
+
+
+def test_gradients_of_bent_families_are_right(bent):
+    family = BENT[bent]
+    start = torch.tensor(family.identity, dtype=torch.float64)
+    parameters = (start + 0.2 * noise(2, len(start), seed=5) - 0.1).requires_grad_()
+    x = noise(2, 1, 4, 5)
+    assert torch.autograd.gradcheck(lambda p: sample(x, family.look(p, (4, 5), (3, 4))), parameters)
 
 
 def bent_look(name, count=3, size=(9, 14), spread=0.1):

@@ -12,7 +12,7 @@ from stn_utils.families import FAMILIES
 from stn_utils.layers import CoordConv2d, SpatialTransformer, start_at_identity
 from stn_utils.models import build, count_parameters
 from stn_utils.spec import ImageSpec
-from stn_utils.warp import PADDINGS, affine, determinant, identity, warp
+from stn_utils.warp import PADDINGS, affine, determinant, grid_of, identity, make_grid, warp
 
 
 def localization(channels=1):
@@ -153,11 +153,19 @@ class Answer(nn.Module):
         return self.parameters_of_all
 
 
+def assert_untouched(look, size):
+    """A theta is the identity to the bit; a grid within rounding."""
+    if look.ndim == 3:
+        assert torch.equal(look, identity(len(look)))
+    untouched = make_grid(identity(len(look)), size)
+    torch.testing.assert_close(grid_of(look, size), untouched, atol=2e-6, rtol=0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_start_at_identity_sets_the_bias_to_the_familys_own(family):
     linear = start_at_identity(nn.Linear(5, len(FAMILIES[family].identity)), family)
     layer = SpatialTransformer(nn.Sequential(nn.Flatten(), linear), family=family)
-    assert torch.equal(layer.looks(torch.randn(3, 1, 1, 5))[0], identity(3))
+    assert_untouched(layer.looks(torch.randn(3, 1, 1, 5))[0], (1, 5))
     assert not linear.weight.any() and linear.bias.tolist() == [
         float(number) for number in FAMILIES[family].identity
     ]
@@ -176,10 +184,18 @@ BY_HAND = {  # parameters of two images, and their thetas
         [[0.5, 0.1, -0.2], [2, 0, 1]],
         [[[0.5, 0, 0.1], [0, 0.5, -0.2]], [[2, 0, 0], [0, 2, 1]]],
     ),
+    "translation": (
+        [[0.1, -0.2], [0, 1]],
+        [[[1, 0, 0.1], [0, 1, -0.2]], [[1, 0, 0], [0, 1, 1]]],
+    ),
+    "similarity": (
+        [[0.5, 0, 0.1, -0.2], [0, 2, 0, 1]],
+        [[[0.5, 0, 0.1], [0, 0.5, -0.2]], [[0, -2, 0], [2, 0, 1]]],
+    ),
 }
 
 
-@pytest.mark.parametrize("family", choices("family"))
+@pytest.mark.parametrize("family", BY_HAND)
 def test_a_layer_of_a_family_looks_where_its_parameters_say(family):
     parameters, thetas = map(torch.tensor, BY_HAND[family])
     layer = SpatialTransformer(Answer(parameters), (4, 6), family=family)
@@ -206,11 +222,14 @@ def wild(net):
 @pytest.mark.parametrize("coordconv", ["none", "both"])
 def test_a_stnet_of_every_family_starts_at_the_identity(family, coordconv):
     net, x = stnet(family, coordconv=coordconv), torch.rand(4, 1, 28, 28)
-    assert torch.equal(net.looks(100 * x - 50)[0], identity(4))
+    assert_untouched(net.looks(100 * x - 50)[0], (28, 28))
     torch.testing.assert_close(net.warped(x), x, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("family, numbers", [("affine", 6), ("rotation", 1), ("shift-scale", 3)])
+@pytest.mark.parametrize(
+    "family, numbers",
+    [("affine", 6), ("rotation", 1), ("shift-scale", 3), ("projective", 8), ("tps", 32)],
+)
 def test_a_stnet_of_a_family_has_as_many_outputs_as_the_family_has_parameters(family, numbers):
     assert count_parameters(stnet(family)) == 27_360 - (6 - numbers) * 33
 

@@ -340,6 +340,14 @@ def test_a_primary_contrast_is_asked_alone_and_holm_covers_the_others(tmp_path):
     assert "(primary)" not in line_of(table(plan), "a minus c")
 
 
+def test_no_other_contrast_is_called_primary_while_that_one_has_no_records(tmp_path):
+    rows = {name: {"seed": 0} for name in ("a", "b", "c")}
+    path = write_plan(tmp_path, rows=rows, contrasts=[["a", "b"], ["a", "c"]], primary=True)
+    plan = studies.load("tiny", path)
+    write_records(plan, {row: {1000: 0.9, 1001: 0.8} for row in "ac"})
+    assert line_of(table(plan), "a minus c") and "(primary)" not in table(plan)
+
+
 def test_a_p_value_that_is_none_is_no_small_one():
     assert p_text(math.nan) == "p -"
 

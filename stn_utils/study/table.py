@@ -179,7 +179,7 @@ def contrasts(study: Study) -> list[Contrast]:
 
 def _contrast_lines(study):
     lines = []
-    for c in contrasts(study):
+    for number, c in enumerate(contrasts(study)):
         if not c.pairs + c.left_out:
             continue
         start = f"{c.ours} minus {c.theirs}"
@@ -189,7 +189,7 @@ def _contrast_lines(study):
             continue
         both = MEASURES[study.measure][1].format(c.mean, c.half)
         left_out = f" ({c.left_out} left out)" if c.left_out else ""
-        first = " (primary)" * (study.primary and not lines)
+        first = " (primary)" * (study.primary and number == 0)
         lines.append(f"{start}: {both}, {c.pairs} paired seeds{left_out}, {p_text(c.p)}{first}")
     return lines
 
