@@ -469,9 +469,12 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
         "labels": split.labels.to(torch.int16).cpu(),
         "confusion": metrics.confusion(predictions, split.labels, classes).cpu(),
     }
-    if looks and split.poses is not None:
-        each = [overlap(window, split.poses) for window in windows_of(looks[0])]
-        test["overlap"] = torch.stack(each).mean().item()
+    poses = [] if split.poses is None else windows_of(split.poses)
+    if looks and poses and poses[0].ndim == 3:
+        windows = windows_of(looks[0])
+        each = [[overlap(window, pose).mean().item() for pose in poses] for window in windows]
+        test["overlap"] = sum(map(sum, each)) / (len(windows) * len(poses))
+        test |= {"overlaps": each} if len(poses) > 1 else {}
     if isinstance(model, ReinforcedNet) and model.transformer.kind not in CONTROLS:
         x, y = split.batch(slice(0, ORACLE_IMAGES))
         test["oracle_top1"] = metrics.top1(model.oracle(x, y).argmax(dim=1), y)

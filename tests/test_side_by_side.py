@@ -109,6 +109,16 @@ def test_the_overlap_is_the_mean_of_each(run):
     assert run.test["overlap"] == pytest.approx(sum(each) / 2, abs=1e-5)
 
 
+def test_of_two_digits_the_overlap_of_each_window_with_each_is_kept():
+    run = fitted(world="addition42", windows=2, lr=0.02, epochs=1)
+    split, model = run.test_split(), run.model()
+    (look,) = model.looks(split.batch(slice(None))[0])
+    for window, found in zip(windows_of(look), run.test["overlaps"], strict=True):
+        for pose, value in zip(split.poses.unbind(1), found, strict=True):
+            assert value == pytest.approx(overlap(window, pose).mean().item(), abs=1e-5)
+    assert show.frames(run)[0].size[0] > 100 and run.spec.classes == 19
+
+
 def test_both_are_drawn_each_in_its_colour(run):
     from PIL import Image
 

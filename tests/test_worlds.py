@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.interpolate import RBFInterpolator
 
 from stn_utils import data
 from stn_utils.data import distort, glyphs
@@ -21,9 +22,11 @@ from stn_utils.data.worlds import (
     statistics,
 )
 from stn_utils.experiment import choices
-from stn_utils.warp import affine, determinant, identity, invert, warp
+from stn_utils.families import FAMILIES, LATTICE, is_convex
+from stn_utils.warp import affine, determinant, identity, invert, sample, warp
 
 TRAIN, TEST = 24, 6
+OF_ONE = [name for name in WORLDS if "pairs" not in WORLDS[name]]  # one digit a picture
 
 
 def noise(count, side=28, seed=0):
@@ -192,6 +195,81 @@ def test_a_scaled_digit_is_scaled_even_where_the_canvas_is_as_large_as_the_digit
     assert poses.tolist() == [[[0.5, 0, 0], [0, 0.5, 0]]]
 
 
+# Bent
+
+
+def test_a_projective_pose_gives_the_digit_back_but_for_blur():
+    digits = smooth_digits(40)
+    images, poses = distort(digits, 5, canvas=42, scales=(0.75, 1.0), corner_noise=2.0)
+    assert images.shape == (40, 1, 42, 42) and poses.shape == (40, 8)
+    grid = FAMILIES["projective"].look(poses, (42, 42), (28, 28))
+    off = (sample(images.float(), grid) - digits.float()).abs().amax(dim=(1, 2, 3))
+    assert off.median() < 25 and off.max() < 60  # a corner may be squeezed to a third
+
+
+def test_corners_move_by_the_noise_and_stay_convex():
+    _, poses = distort(noise(800, side=28), 0, canvas=42, corner_noise=1.5)
+    square = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    moved = FAMILIES["projective"].points(poses, square) - 28 / 42 * square
+    assert moved.std().item() * 42 / 2 == pytest.approx(1.5, rel=0.05)
+    assert moved.mean().abs() * 42 / 2 < 0.1
+    _, wild = distort(noise(800, side=28), 0, canvas=42, corner_noise=9.0)  # many are drawn again
+    assert is_convex(FAMILIES["projective"].points(wild, square)).all()
+
+
+def test_elastic28_bends_each_digit_along_scipys_spline():
+    digits = smooth_digits(6)
+    images, poses = distort(digits, 5, **distortion("elastic28"))
+    bends = (poses.view(6, 16, 2) - LATTICE) * 28 / 2
+    assert bends.std().item() == pytest.approx(1.5, rel=0.2)
+    centres = np.linspace(-1, 1, 4)
+    lattice = np.array([(x, y) for y in centres for x in centres])
+    places = np.array(
+        [((2 * x + 1) / 28 - 1, (2 * y + 1) / 28 - 1) for y in range(28) for x in range(28)]
+    )
+    for digit, image, pose in zip(digits, images, poses):
+        spline = RBFInterpolator(
+            lattice, pose.view(16, 2).double().numpy(), kernel="thin_plate_spline"
+        )
+        x, y = ((spline(places) + 1) * 28 - 1).T / 2
+        oracle = ndimage.map_coordinates(
+            digit[0].double().numpy(), [y, x], order=1, mode="grid-constant"
+        )
+        assert abs(image[0].numpy().ravel() - oracle).max() < 0.52  # rounding
+
+
+# Pairs
+
+
+def test_addition42_has_a_digit_a_channel_their_sum_and_both_poses():
+    digits, labels = smooth_digits(10), torch.arange(10)
+    world = make_world(
+        "mnist", "addition42", ((digits, labels), (digits, labels)), "", False, "cpu"
+    )
+    images, poses = world.test.images, world.test.poses
+    assert images.shape == (10, 2, 42, 42) and poses.shape == (10, 2, 2, 3)
+    assert world.names == [str(number) for number in range(19)] and world.spec.channels == 2
+    found = []
+    for channel in range(2):
+        back = warp(images[:, [channel]].float(), poses[:, channel], size=(28, 28))
+        off = (back[:, None] - digits.float()[None]).square().mean(dim=(2, 3, 4))
+        assert off.amin(dim=1).max() < 16
+        found.append(labels[off.argmin(dim=1)])
+    assert world.test.labels.equal(sum(found)) and not found[0].equal(found[1])
+    assert not poses[:, 0].equal(poses[:, 1])
+
+
+def test_what_cannot_be_added_up_is_refused():
+    with pytest.raises(
+        ValueError, match="world='addition42': it adds digits up, and fashion-mnist"
+    ):
+        make_world("fashion-mnist", "addition42", raw(), "", False, "cpu", ["shirt"] * 10)
+    with pytest.raises(
+        ValueError, match="addition42: it has pairs, so no picture can be drawn anew"
+    ):
+        make_world("mnist", "addition42", raw(), "", False, "cpu").augmented(1)
+
+
 # Clutter
 
 CLUTTERED = ["cluttered40", "cluttered60", "s3"]
@@ -353,7 +431,7 @@ def test_clean28_leaves_images_as_they_are_with_their_labels():
     )
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", OF_ONE)
 def test_split_is_eleven_to_one_disjoint_and_the_same_in_every_world(name):
     world, clean = world_of(name, train=48), world_of(train=48)
     assert (len(world.train), len(world.val), len(world.test)) == (44, 4, TEST)
@@ -381,7 +459,7 @@ def test_parts_are_distorted_by_seeds_of_their_own():
     assert starts[0] != starts[1] != starts[2] != starts[0]
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", OF_ONE)
 def test_spec_describes_the_training_images(name):
     world = world_of(name)
     pixels = world.train.images.double().numpy() / 255
@@ -435,7 +513,7 @@ def test_augmented_can_be_the_first_few_and_refuses_more_than_there_are():
         world.augmented(50, 23)
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", OF_ONE)
 def test_a_world_is_random_if_another_seed_draws_other_pictures(name):
     digits = noise(4)
     ours, theirs = (distort(digits, seed, **distortion(name))[0] for seed in (1, 2))

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..families import FAMILIES, LATTICE, homography, is_convex, undo_projective
 from ..spec import Device, ImageSpec, Size
-from ..warp import affine, compose, invert, warp
+from ..warp import affine, compose, corners, grid_of, invert, sample
 
 # What is to train, and what is to test: images and labels, and where known the poses of both.
 Raw = tuple[Sequence[Tensor], Sequence[Tensor]]
@@ -22,8 +23,13 @@ WORLDS: dict[str, dict[str, Any]] = {
     "rotated28": dict(canvas=28, output_size=28, max_angle=90.0),
     "translated42": dict(canvas=42, output_size=28, scatter=True),
     "rts42": dict(canvas=42, output_size=28, max_angle=45.0, scales=(0.7, 1.2), scatter=True),
+    "projective42": dict(canvas=42, output_size=28, scales=(0.75, 1.0), corner_noise=5.0),
+    "elastic28": dict(canvas=28, output_size=28, bend_noise=1.5),
     "cluttered40": dict(canvas=40, output_size=40, **CROPS, crop_sides=(6, 8), mix="max"),
     "cluttered60": dict(canvas=60, output_size=30, **CROPS, crop_sides=(6, 6), mix="sum"),
+    "addition42": dict(
+        canvas=42, output_size=28, max_angle=45.0, scales=(0.7, 1.2), scatter=True, pairs=True
+    ),
     "clean32": dict(canvas=32, output_size=32),
     "rts32": dict(
         canvas=32,
@@ -42,17 +48,20 @@ WORLDS: dict[str, dict[str, Any]] = {
 OWN = "own"  # the name of every World that is a reader's own pictures
 # Fixed: every Experiment sees the same pictures.
 SPLIT_SEED, TRAIN_SEED, VAL_SEED, TEST_SEED = 0, 1, 2, 3
+PARTNERS = 10  # added to the seed that draws the second picture of each pair
+RANDOM = {"max_angle", "scales", "scatter", "crops", "corner_noise", "bend_noise"}
 IN_PART = 5000  # images distorted at a time, to bound the memory
 
 
 def distortion(name: str) -> dict[str, Any]:
     """What `distort` is given for the world of that name."""
-    return {key: value for key, value in WORLDS[name].items() if key != "output_size"}
+    return {k: value for k, value in WORLDS[name].items() if k not in ("output_size", "pairs")}
 
 
 def is_random(name: str) -> bool:
-    """Whether another seed would give the world of that name other pictures."""
-    return not {"max_angle", "scales", "scatter", "crops"}.isdisjoint(WORLDS.get(name, {}))
+    """Whether the pictures of the world of that name can be drawn anew, by another seed."""
+    world = WORLDS.get(name, {})
+    return "pairs" not in world and not RANDOM.isdisjoint(world)
 
 
 @dataclass
@@ -60,7 +69,9 @@ class Split:
     """Images uint8 (N, C, H, W), labels (N,), and poses (N, 2, 3), None where they are not known.
 
     A pose is the theta that undoes the distortion: it maps the upright digit (h, w) to the place in
-    the image where it lies, so warp(image, pose, size=(h, w)) gives the digit back.
+    the image where it lies, so warp(image, pose, size=(h, w)) gives the digit back. Where no matrix
+    does, it is the projective parameters (N, 8) that do, or, since nothing undoes a spline exactly,
+    those (N, 32) of the one that drew the image. Pairs have two poses each, (N, 2, 2, 3).
     """
 
     images: Tensor
@@ -141,9 +152,12 @@ class World:
         Raises ValueError for a world in which nothing is random.
         """
         if not is_random(self.name):
-            raise ValueError(
-                f"{self.name}: nothing in it is random, so no picture can be drawn anew."
+            why = (
+                "it has pairs"
+                if "pairs" in WORLDS.get(self.name, {})
+                else "nothing in it is random"
             )
+            raise ValueError(f"{self.name}: {why}, so no picture can be drawn anew.")
         train = self.train.head(count)
         upright = self.upright[self.order[: len(train)]]
         images, poses = distort(upright, seed, **distortion(self.name))
@@ -162,6 +176,8 @@ def distort(
     mix: str = "max",
     binary: bool = False,
     padding: str = "zeros",
+    corner_noise: float = 0.0,
+    bend_noise: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Turn, scale and place uint8 images (N, C, h, w) on a canvas, then clutter it.
 
@@ -170,38 +186,71 @@ def distort(
     Each is turned by a uniform angle within +-max_angle degrees, scaled by a uniform factor from
     `scales` (Jaderberg's R and RTS), and with `scatter` put at a uniform place, else in the centre;
     a place is a whole pixel unless the image is scaled. All of this is in pixels: a turn is a turn
-    on every shape. Then `crops` pieces of the other images, with sides from crop_sides in pixels,
+    on every shape. corner_noise: then each corner of the image is moved by so many pixels, standard
+    deviation, and the image with them (Jaderberg's P); corners that make no convex shape are drawn
+    again. bend_noise: instead, 4x4 control points of a thin-plate spline are, and the whole canvas
+    is bent (his E). Then `crops` pieces of the other images, with sides from crop_sides in pixels,
     are strewn over the canvas and mixed as `add_crops` says. binary: every pixel above 0 becomes
-    255. padding: what lies beyond an image, see `warp.sample`. Returns (images (N, C, H, W), poses
-    (N, 2, 3)). The same seed gives the same pictures on one machine.
+    255. padding: what lies beyond an image, see `warp.sample`. Returns images (N, C, H, W) and
+    poses, see `Split`. The same seed gives the same pictures on one machine.
     """
     count, _, height, width = images.shape
     high, wide = (canvas, canvas) if isinstance(canvas, int) else canvas
     random = torch.Generator().manual_seed(seed)  # on the CPU: the same numbers for every device
     angle = max_angle * (2 * torch.rand(count, generator=random) - 1)
     upright, whole = torch.tensor([width, height]), torch.tensor([wide, high])  # x before y
-    if scales == (1.0, 1.0):
-        size, room = upright.expand(count, 2).float(), (wide - width, high - height)
-        place = whole_places(count, room, random) if scatter else torch.tensor(room) // 2
-    else:
-        least, most = scales
-        size = upright * (least + (most - least) * torch.rand(count, 1, generator=random))
-        place = (whole - size) * (torch.rand(count, 2, generator=random) if scatter else 0.5)
+    size, place = _sizes_and_places(count, upright, whole, scales, scatter, random)
     poses = affine(angle)
     poses[:, :, :2] *= size[:, None] / whole[:, None]  # from pixels to halves of either picture
     poses[:, :, 2] = (2 * place + size) / whole - 1
+    if corner_noise:
+        poses = homography(_moved(corners(poses), 2 * corner_noise / whole, random))
+    elif bend_noise:
+        bends = 2 * bend_noise / whole * torch.randn(count, len(LATTICE), 2, generator=random)
+        poses = (LATTICE + bends).flatten(1)
     poses = poses.to(images.device)
     images = (images > 0).to(torch.uint8) * 255 if binary else images
-    if (high, wide) == (height, width) and scales == (1.0, 1.0) and not (max_angle or crops):
+    changed = max_angle or crops or corner_noise or bend_noise or scales != (1.0, 1.0)
+    if (high, wide) == (height, width) and not changed:
         return images, poses
     parts = []
     for part in torch.arange(count).split(IN_PART):
-        back = invert(poses[part])
-        placed = warp(images[part].float(), back, size=(high, wide), padding=padding).round()
+        grid = grid_of(_drawing(poses[part], (high, wide)), (high, wide))
+        placed = sample(images[part].float(), grid, padding).round()
         if crops:
             placed = add_crops(placed, images, part, random, crops, crop_sides, mix)
         parts.append(placed.to(torch.uint8))
     return torch.cat(parts), poses
+
+
+def _sizes_and_places(count, upright, whole, scales, scatter, random):
+    """In pixels, (x, y): how large each image is on its canvas, and where its corner lies there."""
+    if scales == (1.0, 1.0):
+        room = whole - upright
+        place = whole_places(count, tuple(room.tolist()), random) if scatter else room // 2
+        return upright.expand(count, 2).float(), place
+    least, most = scales
+    size = upright * (least + (most - least) * torch.rand(count, 1, generator=random))
+    return size, (whole - size) * (torch.rand(count, 2, generator=random) if scatter else 0.5)
+
+
+def _moved(corners, deviation, random):
+    """Corners (N, 4, 2) and noise; those that make no convex shape are drawn again."""
+    moved, wrong = corners.clone(), torch.ones(len(corners), dtype=torch.bool)
+    while wrong.any():
+        noise = torch.randn(int(wrong.sum()), 4, 2, generator=random)
+        moved[wrong] = corners[wrong] + deviation * noise
+        wrong = ~is_convex(moved)
+    return moved
+
+
+def _drawing(poses, size):
+    """The look at upright images that draws them in their poses, on a canvas of that size."""
+    if poses.ndim == 3:
+        return invert(poses)
+    if poses.shape[1] == len(FAMILIES["projective"].identity):
+        return FAMILIES["projective"].look(undo_projective(poses), size, size)
+    return FAMILIES["tps"].look(poses, size, size)
 
 
 def whole_places(count: int, room: tuple[int, int], random: torch.Generator) -> Tensor:
@@ -279,29 +328,41 @@ def make_world(
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     cut = len(order) if replica else len(order) * 11 // 12  # 55,000 of 60,000
 
-    def split(images, labels, *poses, seed):
-        distorted, placed = distort(images, seed, **distortion(name))
-        return Split(distorted, labels, compose(placed, *poses) if poses else placed)
+    pairs = "pairs" in WORLDS[name]
+    if pairs and (names or images.shape[1] > 1):
+        raise ValueError(f"world={name!r}: it adds digits up, and {dataset} has none.")
 
     ours, theirs = order[:cut], order[cut:]
-    train = split(*(x[ours] for x in known), seed=TRAIN_SEED)
+    train = _split(name, TRAIN_SEED, *(x[ours] for x in known))
     mean, std = statistics(train.images)
     side = WORLDS[name]["output_size"]
     return World(
         dataset,
         name,
         train,
-        None if replica else split(*(x[theirs] for x in known), seed=VAL_SEED),
-        split(*test, seed=TEST_SEED),
+        None if replica else _split(name, VAL_SEED, *(x[theirs] for x in known)),
+        _split(name, TEST_SEED, *test),
         (side, side),
         background=mean if len(mean) == 3 else [0.0],  # photographs have none: their mean colour
         mean=mean,
         std=std,
         source=source,
-        names=names or [str(number) for number in range(int(labels.max()) + 1)],
+        names=names or [str(number) for number in range((1 + pairs) * int(labels.max()) + 1)],
         upright=images,
         order=ours,
     )
+
+
+def _split(name, seed, images, labels, *poses):
+    """Upright images, labels, and where known the poses that they have already, as a world's."""
+    distorted, placed = distort(images, seed, **distortion(name))
+    if "pairs" not in WORLDS[name]:
+        return Split(distorted, labels, compose(placed, *poses) if poses else placed)
+    partner = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    partner = partner.to(labels.device)
+    second, theirs = distort(images[partner], PARTNERS + seed, **distortion(name))
+    both = torch.cat([distorted, second], dim=1)
+    return Split(both, labels + labels[partner], torch.stack([placed, theirs], dim=1))
 
 
 def statistics(images: Tensor) -> tuple[list[float], list[float]]:

@@ -83,8 +83,10 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def plane(image: Picture) -> np.ndarray:
-    """An image (C, H, W) or (H, W) as (H, W) or (H, W, 3)."""
+    """An image (C, H, W) or (H, W) as (H, W) or (H, W, 3); two channels become red and blue."""
     image = torch.as_tensor(image).detach().cpu()
+    if image.ndim == 3 and len(image) == 2:
+        image = torch.stack([image[0], torch.zeros_like(image[0]), image[1]])
     if image.ndim == 3:
         image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
     return image.numpy()

@@ -82,7 +82,7 @@ def to_record(study: str, row: str, run: Run, labels: Tensor) -> Record:
     Fields of the Experiment keep the names that they have had since the first records.
     """
     test, seconds = run.tested(), run.history.get("seconds", [])
-    some = ("calibration_error", "overlap", "oracle_top1", "oracle_images")
+    some = ("calibration_error", "overlap", "overlaps", "oracle_top1", "oracle_images")
     result = {
         "test_top1": test["top1"],
         "test_loss": test["loss"],
