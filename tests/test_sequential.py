@@ -149,7 +149,8 @@ def by_hand(layer, x, size, mistakes, resample):
     """The thetas and the output, in plain operations with the layer's weights."""
     theta, state, seen, thetas = torch.eye(2, 3).repeat(len(x), 1, 1).to(x), None, x, []
     for number in range(layer.steps):
-        numbers = layer.localization(x if number == 0 or "blind" in mistakes else seen.detach())
+        shown = seen if "attached" in mistakes else seen.detach()
+        numbers = layer.localization(x if number == 0 or "blind" in mistakes else shown)
         h, memory = torch.zeros(len(x), 6).to(x), torch.zeros(6, 6).to(x)
         if "cell" in mistakes:
             inputs = torch.cat([numbers, theta.flatten(1)], dim=1)
@@ -161,7 +162,8 @@ def by_hand(layer, x, size, mistakes, resample):
             theta = step = h.view(-1, 2, 3)
         else:
             whole = (numbers + h @ memory.T).view(-1, 2, 3)
-            step = torch.eye(2, 3) + (whole - torch.eye(2, 3)) / layer.steps
+            parts = 1 if "whole" in mistakes else layer.steps
+            step = torch.eye(2, 3) + (whole - torch.eye(2, 3)) / parts
             theta = through(theta, step)
         thetas.append(theta)
         here = size if number == layer.steps - 1 else x.shape[-2:]

@@ -15,6 +15,7 @@ from stn_utils.models.sequential import RECURRENCES
     "fields, count",
     [
         ({}, 27_360),
+        ({"recurrence": "inverse"}, 27_360),
         ({"recurrence": "corrected"}, 27_876),
         ({"recurrence": "s0"}, 27_840),
         ({"recurrence": "s0-looks"}, 27_840),

@@ -11,12 +11,14 @@ from ..spec import Size
 from ..warp import Number, at_least_single, compose, identity
 
 # Ways of making several looks. composed: each look reads what the last one shows, and corrects it.
-# cell: an LSTM cell reads along; corrected is so. What was wrong with the first public attempt
+# inverse: so do Lin and Lucey 2017, but whole steps are taken, and the gradient runs back through
+# what each look has shown. cell: an LSTM cell reads along; corrected is so. What was wrong with the first public attempt
 # (DarioTilves/Spatial_transformer_experiments): blind: the localization net reads the untouched
 # image in every step; forgets: the cell's state is dropped after each; bounded: theta is the cell's
 # output, every entry below 1 (0.762 where the state is dropped), so it cannot be the identity.
 RECURRENCES = {
     "composed": (),
+    "inverse": ("whole", "attached"),
     "corrected": ("cell",),
     "blind": ("cell", "blind"),
     "forgets": ("cell", "forgets"),
@@ -33,7 +35,8 @@ class SequentialTransformer(SpatialTransformerBase):
     localization: any module from (B, C, H, W) to (B, 6), a step that starts at the identity. Of T
     steps a T-th is taken each, so that a first update moves the window as far as that of one look.
     Then theta <- compose(theta, step), as in Lin and Lucey 2017: the original is sampled once, at
-    `size`. From the second look on, what the localization net sees passes no gradient.
+    `size`. From the second look on, what the localization net sees passes no gradient, unless the
+    looks follow each other as there (`inverse`).
     resample=True samples the last warped image instead. ways: of RECURRENCES. With a cell, an LSTM
     reads each step, and theta so far; its state is carried from look to look, and what `memory`,
     zero at the start, makes of it is added to the step, in the spirit of Azimi et al. 2021. The
@@ -53,7 +56,7 @@ class SequentialTransformer(SpatialTransformerBase):
         super().__init__(size, padding, background, steps)
         self.localization, self.resample = localization, resample
         self.ways = frozenset(ways)
-        self.share = 1 / steps  # of the looks that it was made for
+        self.share = 1.0 if "whole" in self.ways else 1 / steps  # of the looks that it was made for
         if "cell" in self.ways:
             self.cell = nn.LSTMCell(12, 6)
         if "cell" in self.ways and "bounded" not in self.ways:
@@ -68,7 +71,8 @@ class SequentialTransformer(SpatialTransformerBase):
         for number in range(1, self.steps + 1):
             size = None if number == self.steps else (x.shape[2], x.shape[3])
             blind = number == 1 or "blind" in self.ways
-            numbers = at_least_single(self.localization(x if blind else seen.detach()))
+            shown = seen if "attached" in self.ways else seen.detach()
+            numbers = at_least_single(self.localization(x if blind else shown))
             if "cell" in self.ways:
                 inputs = torch.cat([numbers, theta.flatten(1)], dim=1)
                 state = self.cell(inputs, None if "forgets" in self.ways else state)
