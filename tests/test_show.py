@@ -423,6 +423,9 @@ def test_a_bent_window_is_drawn_with_all_its_points():
     drawn = next(line.get_xydata() for line in figure.axes[1].lines if len(line.get_xdata()) > 50)
     wanted = (outline(grid)[0] + 1) * 15 - 0.5
     assert drawn[:-1] == pytest.approx(wanted.numpy(), abs=1e-4)
+    inner = [line.get_xydata() for line in figure.axes[1].lines if 1 < len(line.get_xdata()) < 50]
+    assert [len(line) for line in inner] == [16] * 5 + [12] * 5
+    assert inner[0] == pytest.approx(((grid[0, 2] + 1) * 15 - 0.5).numpy(), abs=1e-4)
 
 
 def test_a_notebook_gets_a_picture_and_a_text_that_says_what_it_shows(run):

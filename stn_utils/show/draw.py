@@ -34,6 +34,19 @@ def points(look: Tensor, count: int) -> Tensor:
     return look[0, rows][:, columns].reshape(-1, 2)
 
 
+def mesh(look: Tensor, count: int = 5) -> list[Tensor]:
+    """Lines (P, 2) within a bent window, `count` from left to right and as many downwards.
+
+    Of a window that is not bent there are none: its rim says all.
+    """
+    if look.ndim == 3:
+        return []
+    rows, columns = (
+        torch.linspace(0, side - 1, count + 2)[1:-1].round().long() for side in look.shape[1:3]
+    )
+    return [*look[0, rows], *look[0][:, columns].transpose(0, 1)]
+
+
 def window(
     picture: Image.Image,
     look: Tensor,
@@ -57,6 +70,8 @@ def window(
     for one, colour in windows(look):
         rim = places(outline(one)[0])
         pen.line(rim + rim[:2], fill=colour, width=line, joint="curve")
+        for inner in mesh(one):
+            pen.line(places(inner), fill=colour, width=max(1, line // 3))
         for x, y in places(points(one, dots)) if dots else []:
             pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=colour)
         x, y = rim[0]
@@ -66,14 +81,17 @@ def window(
 def window_on_axes(ax: Axes, look: Tensor, height: int, width: int) -> None:
     """The same on axes that show an image of that height and width, with 6x6 sampling points.
 
-    All of them, 28x28 or more, would hide the image.
+    All of them, 28x28 or more, would hide the image. A bent window has lines instead.
     """
 
     def places(where):
         return ((where.detach().cpu() + 1) * torch.tensor([width, height]) - 1) / 2
 
     for one, colour in windows(look):
-        rim, inner = places(outline(one)[0]), places(points(one, 6))
-        ax.plot(*inner.T, ".", color=colour, markersize=2)
+        rim, bent = places(outline(one)[0]), mesh(one)
+        for inner in bent:
+            ax.plot(*places(inner).T, color=colour, linewidth=0.7)
+        if not bent:
+            ax.plot(*places(points(one, 6)).T, ".", color=colour, markersize=2)
         ax.plot(*torch.cat([rim, rim[:1]]).T, color=colour, linewidth=1.6)
         ax.plot(*rim[0], "o", color=colour, markersize=4)
