@@ -330,11 +330,12 @@ def centre(look: Tensor) -> Tensor:
 def overlap(look: Tensor, pose: Tensor, size: Size = (32, 32)) -> Tensor:
     """Return how much of two windows is common to both, (B,): intersection over union.
 
-    look: theta or a grid; pose: the theta (B, 2, 3) of the other one, counted on a grid of that
-    size. 1: the same window; 0: apart. Both may reach beyond the image.
+    look: theta, counted on a grid of that size, or a grid; pose: the theta (B, 2, 3) of the other
+    one. 1: the same window; 0: apart. Both may reach beyond the image.
     """
     back, ours = invert(pose), area(look)
-    places = grid_of(look, size).flatten(1, 2)
+    grid = make_grid(look, size) if look.ndim == 3 else look
+    places = grid.flatten(1, 2)
     there = places @ back[:, :, :2].mT + back[:, None, :, 2]
     common = ours * (there.abs() <= 1).all(dim=2).float().mean(dim=1)
     return common / (ours + area(pose) - common)

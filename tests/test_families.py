@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RBFInterpolator
+from tiny_run import fitted
 from torch import nn
 
-from stn_utils import diagnose
+from stn_utils import diagnose, show
 from stn_utils.data.worlds import Split
 from stn_utils.experiment import choices
 from stn_utils.families import (
@@ -24,6 +25,7 @@ from stn_utils.families import (
 )
 from stn_utils.layers import SpatialTransformer, start_at_identity
 from stn_utils.models import Net
+from stn_utils.run import Run
 from stn_utils.train import follow
 from stn_utils.warp import (
     affine,
@@ -345,3 +347,14 @@ def test_a_network_with_a_bent_transformer_is_followed_like_any_other(bent):
     pushed = net.looks(x)[0] + 2
     assert net.warped(x, pushed).abs().max() == 0
     assert torch.equal(net.logits_through(x, net.looks(x)[0]), net(x))
+
+
+def test_a_run_of_a_bent_family_is_kept_shown_and_read_again(bent, tmp_path):
+    run = fitted(world="translated42", family=bent)
+    run.save(tmp_path)
+    again = Run.load(tmp_path)
+    assert again.looks.shape == (run.epochs + 1, 20, 28, 28, 2)
+    assert 0 < run.test["overlap"] <= 1 and again.probe["parameters"][-1].std(dim=0).max() > 0
+    x = run.probe["images"].float() / 255
+    torch.testing.assert_close(again.looks[-1], run.model().looks(x)[0])
+    assert show.frames(run) and show.filmstrip(run) and show.before_after(run).axes

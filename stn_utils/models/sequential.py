@@ -12,10 +12,11 @@ from ..warp import Number, at_least_single, compose, identity
 
 # Ways of making several looks. composed: each look reads what the last one shows, and corrects it.
 # inverse: so do Lin and Lucey 2017, but whole steps are taken, and the gradient runs back through
-# what each look has shown. cell: an LSTM cell reads along; corrected is so. What was wrong with the first public attempt
-# (DarioTilves/Spatial_transformer_experiments): blind: the localization net reads the untouched
-# image in every step; forgets: the cell's state is dropped after each; bounded: theta is the cell's
-# output, every entry below 1 (0.762 where the state is dropped), so it cannot be the identity.
+# what each look has shown. cell: an LSTM cell reads along; corrected is so. What was wrong with the
+# first public attempt (DarioTilves/Spatial_transformer_experiments): blind: the localization net
+# reads the untouched image in every step; forgets: the cell's state is dropped after each; bounded:
+# theta is the cell's output, every entry below 1 (0.762 where the state is dropped), so it cannot
+# be the identity.
 RECURRENCES = {
     "composed": (),
     "inverse": ("whole", "attached"),
