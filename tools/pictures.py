@@ -187,7 +187,13 @@ def draw(name):
     write(name, pictures, milliseconds)
 
 
+def draw_birds():
+    """The stored trace of chapter 10: five birds, and the window after every epoch."""
+    write("birds", show.frames(study.load_trace("birds"), 5), 900)
+
+
 OTHERS = {
+    "birds": draw_birds,
     "squares": draw_squares,
     "seeds": draw_seeds,
     "collapse": draw_collapse,

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from pictures import COLLAPSE
 
-from stn_utils import Experiment, Run, fit, load
+from stn_utils import Experiment, Run, fit, load, study
 from stn_utils.exercises import steps
 from stn_utils.study.traces import TRACES as FOLDER
 
@@ -28,6 +28,8 @@ TRACES = {
     "photographs": Experiment(
         dataset="cifar10", world="rts32", channels="s2", n_train=20_000, epochs=8
     ),
+    # Chapter 10: a run of the study `birds`.
+    "birds": study.load("birds").rows["window"].replace(seed=6000),
 }
 PICTURES = {"photographs": 10}
 
