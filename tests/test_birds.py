@@ -172,7 +172,7 @@ def test_where_there_are_none_digits_in_colour_can_stand_in(monkeypatch):
     monkeypatch.setenv("STN_FALLBACK", "glyphs")
     with pytest.warns(UserWarning, match="NOT birds: placed-glyphs"):
         world = load("birds", "photo160")
-    assert world.dataset == "placed-glyphs" and world.train.images.shape == (2200, 3, 160, 160)
+    assert world.dataset == "placed-glyphs" and world.train.images.shape == (1100, 3, 160, 160)
     seen = warp(world.test.batch(slice(0, 8))[0], world.test.poses[:8], size=(32, 32))
     assert seen.std(dim=(2, 3)).amin() > 0  # a digit, not its ground
     scale = world.test.poses[:, 0, 0]

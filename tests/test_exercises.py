@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 from stn_utils import exercises, load, warp
-from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch09
+from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch09, ch10
 from stn_utils.layers import CoordConv2d, coordinates
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -193,6 +193,22 @@ def turned_answers(x, kernel):
     return torch.stack([F.conv2d(x, torch.rot90(kernel, i, (-2, -1))) for i in range(4)])
 
 
+def window_of(box, size, middle=True):
+    x, y, width, height = box
+    place = (x + width / 2, y + height / 2) if middle else (x, y)
+    x, y = (2 * at / side - 1 for at, side in zip(place, size))
+    return affine([width / size[0], 0, x], [0, height / size[1], y])
+
+
+def shared(one, other, least=0):
+    """The area that two square windows (scale, x, y) share."""
+    sides = [
+        min(one[i] + one[0], other[i] + other[0]) - max(one[i] - one[0], other[i] - other[0])
+        for i in (1, 2)
+    ]
+    return max(least, sides[0]) * max(least, sides[1])
+
+
 WRONG = {
     "mirror": [lambda: affine([1, 0, 0], [0, -1, 0]), lambda: affine([1, 0, 0], [0, 1, 0]), lambda: torch.eye(2, 3)],
     "crop": [
@@ -301,6 +317,22 @@ WRONG = {
         lambda f, turn, x: ((f(turn(x)) - f(x)).norm() / f(x).norm()).item(),
         lambda f, turn, x: 0.0,
     ],
+    "theta_of_box": [
+        lambda box, size: window_of(box, size, middle=False), lambda box, size: window_of(box, size).flip(1),
+        lambda box, size: window_of(box, (1, 1)), lambda box, size: warp.invert(window_of(box, size)),
+        lambda box, size: window_of(box, size)[0],
+    ],
+    "iou": [
+        lambda one, other: shared(one, other) / (4 * one[0] ** 2 + 4 * other[0] ** 2),
+        lambda one, other: shared(one, other, least=-9) / (4 * one[0] ** 2 + 4 * other[0] ** 2),
+        lambda one, other: shared(one, other) / (4 * one[0] ** 2),
+        lambda one, other: 1 - abs(one[1] - other[1]),
+    ],
+    "pixels_on": [
+        lambda bird, canvas, output, scale: bird / canvas * output,
+        lambda bird, canvas, output, scale: bird / canvas * output * scale,
+        lambda bird, canvas, output, scale: bird / scale,
+    ],
 }  # fmt: skip
 CHECKERS = {
     "mirror": ch00.check_mirror, "crop": ch00.check_crop, "solve": ch00.check_puzzle,
@@ -311,6 +343,7 @@ CHECKERS = {
     "seeds_needed": ch04.check_seeds_needed,
     "equal_step": ch06.check_equal_step, "look": ch06.check_look, "at_rest": ch06.check_at_rest,
     "discounted": ch07.check_discounted, "surrogate": ch07.check_surrogate, "my_moves": ch07.check_my_moves,
+    "theta_of_box": ch10.check_theta_of_box, "iou": ch10.check_iou, "pixels_on": ch10.check_pixels_on,
     "partner": ch09.check_partner, "bank": ch09.check_bank, "mismatch_of": ch09.check_mismatch,
     "channels": ch05.check_channels, "Repaired": ch05.check_layer, "added": ch05.check_added,
 }  # fmt: skip
@@ -406,7 +439,8 @@ def test_a_tally_counts_what_was_asked_and_what_is_right(capsys, monkeypatch):
 QUIZZES = {"ch00": ("direction", "twice"), "ch01": ("poses", "kink", "interval"),
            "ch02": ("frame", "cause"), "ch03": ("adam", "plain"),
            "ch04": ("trap", "holm", "lost"), "ch05": ("patch", "stop", "power"), "ch06": ("compose", "cell"),
-           "ch07": ("past", "baseline", "oracle")}  # fmt: skip
+           "ch07": ("past", "baseline", "oracle"), "ch09": ("map", "ceiling", "shift"),
+           "ch10": ("resolution", "frozen", "ceiling")}  # fmt: skip
 
 
 @pytest.mark.parametrize("chapter, name", [(c, n) for c, names in QUIZZES.items() for n in names])

@@ -90,7 +90,7 @@ def coloured(n_train: int = 50_000, n_test: int = 10_000) -> Raw:
     return paint(x, y, 3), paint(x_test, y_test, 4)
 
 
-def placed(n_train: int = 2400, n_test: int = 600) -> Raw:
+def placed(n_train: int = 1200, n_test: int = 300) -> Raw:
     """The same somewhere on a canvas of 160x160, a third to two thirds of it, with their poses.
 
     They stand in for photographs of birds.
