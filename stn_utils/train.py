@@ -464,7 +464,7 @@ def evaluate(run: Run, device: Device = None, world: World | None = None) -> Non
     ]
     logits, *looks = map(torch.cat, zip(*found))
     predictions, classes = logits.argmax(dim=1), run.spec.classes
-    test = {
+    test: dict[str, Any] = {
         "top1": metrics.top1(predictions, split.labels),
         "loss": F.cross_entropy(logits, split.labels).item(),
         "calibration_error": metrics.calibration_error(logits, split.labels),

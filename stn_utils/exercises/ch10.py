@@ -91,13 +91,13 @@ answer = quiz({
         "a": "They are numbers like all others: a gradient can be taken with respect to the input.",
         "b": "Frozen says only that its weights are not changed. The chain rule runs through it.",
         "c": "That would be chapter 07's way, where the sampler has no gradient.",
-        "d": "The linear layer learns, too, but it cannot move the window.",
+        "d": "The linear layer learns, and the gradient goes on from it, back to the window.",
     }),
     "ceiling": ("c", {
         "a": "It was measured with the same features and the same number of pictures.",
         "b": "A window of the course's family: nothing is turned or bent.",
-        "c": "A window that knows the box is better than any that has to find it, as a rule.",
-        "d": "More pictures would move both. The question is what a window can win.",
+        "c": "It costs no training of a window, and says what there is to win.",
+        "d": "It has the same ones. The question is what a window can win on them.",
     }),
     "resolution": ("a", {
         "a": "96 pixels across half the picture: twice as many on every part of the bird.",
