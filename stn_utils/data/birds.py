@@ -1,4 +1,4 @@
-"""Birds: photographs of CUB-200-2011, none of them square, and the box that holds each bird."""
+"""Birds: photographs of CUB-200-2011, in many shapes, and the box that holds each bird."""
 
 import hashlib
 import os
