@@ -116,7 +116,14 @@ def test_of_two_digits_the_overlap_of_each_window_with_each_is_kept():
     for window, found in zip(windows_of(look), run.test["overlaps"], strict=True):
         for pose, value in zip(split.poses.unbind(1), found, strict=True):
             assert value == pytest.approx(overlap(window, pose).mean().item(), abs=1e-5)
-    assert show.frames(run)[0].size[0] > 100 and run.spec.classes == 19
+    assert run.spec.classes == 19 and show.frames(run)
+
+
+def test_two_channels_are_drawn_red_and_blue():
+    image = torch.rand(2, 3, 4)
+    drawn = show.plane(image)
+    assert drawn.shape == (3, 4, 3) and not drawn[..., 1].any()
+    assert (drawn[..., 0] == image[0].numpy()).all() and (drawn[..., 2] == image[1].numpy()).all()
 
 
 def test_both_are_drawn_each_in_its_colour(run):
