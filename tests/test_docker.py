@@ -172,7 +172,7 @@ def test_the_gpu_file_only_changes_services_that_exist_and_arguments_that_the_do
         assert device["driver"] == "nvidia" and device["capabilities"] == ["gpu"]
 
 
-@pytest.mark.parametrize("name", ["README.md", ".github/workflows/test.yml"])
+@pytest.mark.parametrize("name", ["COMMANDS.md", ".github/workflows/test.yml"])
 def test_commands_that_are_shown_name_files_and_services_that_exist(name):
     commands = re.findall(
         r"docker compose ((?:-f \S+ )*)(?:up|run|build)((?: --[\w-]+)*) (\w+)",

@@ -182,7 +182,12 @@ def test_torch_and_torchvision_are_pinned_together():
     assert int(vision[1]) - int(torch[1]) == 15, "torchvision 0.(n + 15) belongs to torch 2.n"
 
 
-README_TABLES = [
+def numbers_of(text):
+    """Means with their intervals, and rates with theirs."""
+    return re.findall(r"[-+]?\d+\.\d+ ± \d+\.\d+|\d+/\d+ \(\d+-\d+ %\)", text)
+
+
+TABLES = [
     ("01", "vanilla", 4),
     ("02", "normalization", 7),
     ("03", "optimizer", 9),
@@ -194,8 +199,8 @@ README_TABLES = [
 ]
 
 
-@pytest.mark.parametrize("chapter, names, count", README_TABLES)
-def test_numbers_of_the_readmes_tables_stand_in_the_studies(chapter, names, count):
+@pytest.mark.parametrize("chapter, names, count", TABLES)
+def test_numbers_of_the_results_stand_in_the_studies(chapter, names, count):
     from stn_utils import study
 
     printed = "\n".join(study.table(study.load(name)) for name in names.split())
@@ -205,14 +210,34 @@ def test_numbers_of_the_readmes_tables_stand_in_the_studies(chapter, names, coun
         (early,) = [cell for cell in cells if cell["id"] == "c04-early"]
         printed += "".join(early["outputs"][0]["text"])
     part = (
-        (ROOT / "README.md")
+        (ROOT / "RESULTS.md")
         .read_text()
         .split(f"## What chapter {chapter} found")[1]
         .split("\n## ")[0]
     )
     rows = [line for line in part.splitlines() if line.startswith("|")][2:]
     assert len(rows) == count
-    numbers = re.findall(r"[-+]?\d+\.\d+ ± \d+\.\d+|\d+/\d+ \(\d+-\d+ %\)", part)
-    assert len(numbers) >= count
-    for number in numbers:
+    assert len(numbers_of(part)) >= count
+    for number in numbers_of(part):
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", printed), number
+
+
+def test_numbers_of_the_first_page_stand_in_the_results():
+    results = (ROOT / "RESULTS.md").read_text()
+    numbers = numbers_of((ROOT / "README.md").read_text())
+    assert len(numbers) >= 10
+    assert not [number for number in numbers if number not in results]
+
+
+def test_published_numbers_stand_beside_the_records_of_the_study_that_is_named():
+    from stn_utils import study
+
+    part = (ROOT / "RESULTS.md").read_text().split("## Beside the projects")[1]
+    rows = [line for line in part.splitlines() if re.search(r"\| `\w+` \|$", line)]
+    assert len(rows) >= 13
+    for row in rows:
+        ours, name = re.search(r"\| ([^|]*) \| `(\w+)` \|$", row).groups()
+        assert ours == "under way" or all(
+            number in study.table(study.load(name)) for number in numbers_of(ours)
+        ), row
+        assert ours == "under way" or numbers_of(ours), row
