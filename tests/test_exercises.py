@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 from stn_utils import exercises, load, warp
-from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch09, ch10
+from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch09, ch10
 from stn_utils.layers import CoordConv2d, coordinates
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -189,6 +189,28 @@ def without_partner():
     return [*moves, ("left", warp.affine(shift_x=-0.3)), ("right", warp.affine(shift_x=0.3))]
 
 
+def projected(p, x, y):
+    w = p[6] * x + p[7] * y + 1
+    return (p[0] * x + p[1] * y + p[2]) / w, (p[3] * x + p[4] * y + p[5]) / w
+
+
+def plated(centres, reads, place, power=2):
+    """The spline through control points, with bends r^power log r^2."""
+
+    def rows(places):
+        r = torch.cdist(places, centres)
+        bends = r**power * (r + (r == 0)).log() * 2
+        return torch.cat([bends, F.pad(places, (1, 0), value=1.0)], dim=1)
+
+    system = torch.cat([rows(centres), F.pad(rows(centres)[:, -3:].T, (0, 3))])
+    return (rows(place[None]) @ torch.linalg.solve(system, F.pad(reads, (0, 0, 0, 3))))[0]
+
+
+def signed(grid):
+    right, down = grid[:, :-1, 1:] - grid[:, :-1, :-1], grid[:, 1:, :-1] - grid[:, :-1, :-1]
+    return right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]
+
+
 def turned_answers(x, kernel):
     return torch.stack([F.conv2d(x, torch.rot90(kernel, i, (-2, -1))) for i in range(4)])
 
@@ -302,6 +324,21 @@ WRONG = {
         lambda: [*without_partner(), ("flat", warp.affine(scale=0.0))],
         lambda: without_partner()[:3],
     ],
+    "through": [
+        lambda p, x, y: (p[0] * x + p[1] * y + p[2], p[3] * x + p[4] * y + p[5]),
+        lambda p, x, y: projected(p, x, y)[::-1],
+        lambda p, x, y: projected([*p[:6], p[7], p[6]], x, y),
+        lambda p, x, y: projected(p, y, x),
+    ],
+    "plate": [
+        lambda c, r, p: plated(c, r, p, power=1), lambda c, r, p: r.mean(0), lambda c, r, p: p,
+        lambda c, r, p: r[(c - p).norm(dim=1).argmin()],
+    ],
+    "folds": [
+        lambda g: torch.zeros(len(g), dtype=torch.bool),
+        lambda g: (g[:, :, 1:, 0] <= g[:, :, :-1, 0]).flatten(1).any(1),
+        lambda g: signed(g).sum(dim=(1, 2)) <= 0,
+    ],
     "partner": [
         lambda k: k, lambda k: torch.rot90(k, -1, (-2, -1)), lambda k: torch.rot90(k, 2, (-2, -1)), lambda k: k.flip(-1),
         lambda k: k.transpose(-1, -2), lambda k: k[0, 0],
@@ -343,6 +380,7 @@ CHECKERS = {
     "seeds_needed": ch04.check_seeds_needed,
     "equal_step": ch06.check_equal_step, "look": ch06.check_look, "at_rest": ch06.check_at_rest,
     "discounted": ch07.check_discounted, "surrogate": ch07.check_surrogate, "my_moves": ch07.check_my_moves,
+    "through": ch08.check_through, "plate": ch08.check_plate, "folds": ch08.check_folds,
     "theta_of_box": ch10.check_theta_of_box, "iou": ch10.check_iou, "pixels_on": ch10.check_pixels_on,
     "partner": ch09.check_partner, "bank": ch09.check_bank, "mismatch_of": ch09.check_mismatch,
     "channels": ch05.check_channels, "Repaired": ch05.check_layer, "added": ch05.check_added,
@@ -439,7 +477,8 @@ def test_a_tally_counts_what_was_asked_and_what_is_right(capsys, monkeypatch):
 QUIZZES = {"ch00": ("direction", "twice"), "ch01": ("poses", "kink", "interval"),
            "ch02": ("frame", "cause"), "ch03": ("adam", "plain"),
            "ch04": ("trap", "holm", "lost"), "ch05": ("patch", "stop", "power"), "ch06": ("compose", "cell"),
-           "ch07": ("past", "baseline", "oracle"), "ch09": ("map", "ceiling", "shift"),
+           "ch07": ("past", "baseline", "oracle"), "ch08": ("division", "horizon", "freedom"),
+           "ch09": ("map", "ceiling", "shift"),
            "ch10": ("resolution", "frozen", "ceiling")}  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from stn_utils import Experiment, fit, load, metrics, show, study, warp
 from stn_utils.exercises import ch09, squares
@@ -48,6 +48,9 @@ EPISODES = {
 # Chapter 09: upright digits, and the digit and the channel of the first map that are shown.
 DEPTH = Experiment(model="convnet", n_train=10_000, epochs=4)
 DIGIT, CHANNEL = 0, 6
+# Chapter 08: digits seen aslant, and three families of windows.
+BENT = Experiment(world="projective42", n_train=8000, epochs=12, loc_lr_ratio=0.1)
+FAMILIES = {"affine": "affine", "projective": "projective", "tps": "thin-plate\nspline"}
 PICTURES = {
     "translated42": TRANSLATED,
     "adam": {
@@ -192,7 +195,53 @@ def draw_birds():
     write("birds", show.frames(study.load_trace("birds"), 5), 900)
 
 
+def draw_bent():
+    """Three digits seen aslant; the meshes of three families glide from epoch to epoch."""
+    tracks = {}
+    for family, title in FAMILIES.items():
+        probe, looks, chosen = show.shown(fit(BENT.replace(family=family), "cpu"), 3)
+        x = probe["images"][chosen].float() / 255
+        grids = [warp.grid_of(look[chosen], (28, 28)) for look in looks]
+        between = [g for a, b in zip(grids, grids[1:]) for g in (a, torch.lerp(a, b, 0.5))]
+        tracks[title] = x, [*between, grids[-1]]
+    steps = range(2 * BENT.epochs + 1)
+    sheets = [{title: (x, grid[i]) for title, (x, grid) in tracks.items()} for i in steps]
+    write("bent", [_meshes(rows, f"epoch {i // 2}") for i, rows in enumerate(sheets)], 150)
+
+
+def _meshes(rows, heading, left=190, side=218, rim=38, view=108):
+    """One frame: {title: (images, grids)}, each image with its mesh, then what the windows show.
+
+    Drawn at double size. side: of a tile; rim: of faint paper in it; view: of a warped picture.
+    """
+    count, space = len(next(iter(rows.values()))[0]), 8
+    width = left + count * (side + view + 2 * space) + 2 * space
+    sheet = Image.new("RGB", (width, 76 + len(rows) * (side + space)), show.PAPER)
+    pen, inner = ImageDraw.Draw(sheet), side - 2 * rim
+    pen.text((12, 14), heading, fill=show.INK, font=show.sheets.font(28, bold=True))
+    for row, (title, (x, grids)) in enumerate(rows.items()):
+        top = 60 + row * (side + space)
+        write_at = dict(fill=show.INK, font=show.sheets.font(26), anchor="lm")
+        pen.multiline_text((12, top + side // 2), title, **write_at)
+        for i, (picture, shows) in enumerate(zip(x, warp.sample(x, grids))):
+            at = left + i * (side + space)
+            sheet.paste(show.FAINT, (at, top, at + side, top + side))
+            sheet.paste(_enlarged(picture, inner), (at + rim, top + rim))
+            frame = (at + rim, top + rim, inner, inner)
+            show.window(sheet, grids[[i]], frame, line=4, dot=6)
+            at = left + count * (side + space) + 2 * space + i * (view + space)
+            sheet.paste(_enlarged(shows, view), (at, top + (side - view) // 2))
+    return sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)
+
+
+def _enlarged(picture, side):
+    """A grey picture (1, H, W), 0 to 1, as a PIL one."""
+    pixels = (255 * picture[0].clamp(0, 1)).byte().numpy()
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+
+
 OTHERS = {
+    "bent": draw_bent,
     "birds": draw_birds,
     "squares": draw_squares,
     "seeds": draw_seeds,
