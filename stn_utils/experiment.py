@@ -18,7 +18,7 @@ from .actions import ACTIONS
 from .data import DATASETS, OWN, WORLDS
 from .data.worlds import is_random
 from .families import FAMILIES
-from .models import BACKBONES, CHANNELS, CONTROLS, MODELS, PLACES, POLICIES, RECURRENCES
+from .models import BACKBONES, CHANNELS, CONTROLS, MODELS, PLACES, POLICIES, POSES, RECURRENCES
 from .names import one_of
 from .warp import PADDINGS
 
@@ -28,6 +28,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 NotNegative = Annotated[Finite, Field(ge=0)]
 
+CONVOLVED = ("cnn", "deformable", "rotations")  # classifiers whose convolutions have a width
 # Options of some models only: {option: models}.
 BELONGS = {
     option: tuple(model for model, own in MODELS.items() if option in own)
@@ -75,6 +76,9 @@ class Experiment(BaseModel):
     at: Literal[tuple(PLACES)] = "input"
     """where a stnet's transformer stands: it warps the picture, or the map behind a convolution of
     the classifier; shared: the picture, by what the classifier's own convolutions find in it"""
+    pose: Literal[POSES] = "none"
+    """a pose that is computed, not learned, comes first: from the ink's moments, or from these and
+    its long axis; a transformer then corrects it"""
     steps: Annotated[int, Field(ge=1, le=100)] = 2
     """looks of a sequential, moves of a reinforced transformer"""
     recurrence: Literal[tuple(RECURRENCES)] = "composed"
@@ -90,9 +94,10 @@ class Experiment(BaseModel):
     """discount of later rewards"""
     entropy: NotNegative = 0.05
     """bonus for a policy that stays undecided"""
-    classifier: Literal[("cnn", "fcn", *BACKBONES)] = "cnn"
-    """the tutorial's; dense layers, which cannot shift a filter; a layer on a network pretrained on
-    photographs"""
+    classifier: Literal[("cnn", "fcn", "deformable", "rotations", *BACKBONES)] = "cnn"
+    """the tutorial's; dense layers, which cannot shift a filter; the tutorial's with taps that move
+    in its second convolution, or with every filter in eight turns; a layer on a network pretrained
+    on photographs"""
     tuned_layers: Annotated[int, Field(ge=0, le=10**3)] = 0
     """last layers of a pretrained network that learn, too"""
     coordconv: Literal["none", "localization", "classifier", "both"] = "none"
@@ -169,15 +174,17 @@ class Experiment(BaseModel):
         if self.resample and self.recurrence not in ("composed", "corrected"):
             owner = "recurrence='composed' or 'corrected'"
             self._refuse("resample", owner, f"not {self.recurrence!r}")
-        convolutions = self.coordconv in ("classifier", "both") or self.width != 1
-        convolutions = convolutions or self._is_set("channels")
-        if self.classifier != "cnn" and convolutions:
+        convolutions = self.width != 1 or self._is_set("channels")
+        plain = self.coordconv in ("classifier", "both")
+        if plain and self.classifier != "cnn" or convolutions and self.classifier not in CONVOLVED:
             why = "has no convolutions to change: coordconv, channels and width are those of 'cnn'"
             raise ValueError(f"classifier={self.classifier!r} {why}.")
         if self.tuned_layers and self.classifier not in BACKBONES:
             self._refuse("tuned_layers", " or ".join(BACKBONES), f"not to {self.classifier!r}")
         if self.at != "input":
             self._refuse_at_a_map()
+        if self._is_set("pose"):
+            self._refuse_before_a_pose()
         if (self.dataset == OWN) != (self.world == OWN):
             got = f"got dataset={self.dataset!r} and world={self.world!r}"
             raise ValueError(f"{OWN!r} is both, or neither: {got}.")
@@ -187,7 +194,8 @@ class Experiment(BaseModel):
 
     def _refuse_at_a_map(self):
         at = f"at={self.at!r}"
-        valid = {"cnn": tuple(PLACES), "fcn": ("input",)}.get(self.classifier, ("input", "shared"))
+        others = ("input", "shared") if self.classifier in BACKBONES else ("input",)
+        valid = tuple(PLACES) if self.classifier == "cnn" else others
         if self.at not in valid:
             raise ValueError(
                 f"{at}: classifier={self.classifier!r} has no such map. Valid: {', '.join(valid)}."
@@ -203,6 +211,12 @@ class Experiment(BaseModel):
                 if getattr(self, name) in values:
                     why = f"changes the localization net's convolutions, and {at} leaves it none"
                     raise ValueError(f"{name}={getattr(self, name)!r} {why}.")
+
+    def _refuse_before_a_pose(self):
+        if self.at != "input" or self.windows > 1 or not FAMILIES[self.family].to_theta:
+            self._refuse("pose", "one window of a theta, at='input'", "not to what comes here")
+        if self.resample:
+            self._refuse("resample", "pose='none'", "where a pose comes first all is composed")
 
     def _is_set(self, name):
         return getattr(self, name) != type(self).model_fields[name].default

@@ -12,6 +12,7 @@ from ..layers import SpatialTransformer
 from ..spec import ImageSpec
 from .backbone import BACKBONES, MAP_SIZE, Backbone
 from .depth import PLACES, FeatureNet, SharedNet
+from .instead import POSES, Canonical, Moments
 from .nets import (
     CHANNELS,
     CLASSIFIER_KERNELS,
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from ..experiment import Experiment  # which takes its choices from here
 
 MODELS = {  # the options that each has of its own
-    "convnet": (),
-    "stnet": ("activation", "family", "windows", "at"),
-    "sequential": ("activation", "steps", "recurrence", "resample"),
+    "convnet": ("pose",),
+    "stnet": ("activation", "family", "windows", "at", "pose"),
+    "sequential": ("activation", "steps", "recurrence", "resample", "pose"),
     "reinforced": ("steps", "actions", "policy", "gamma", "entropy"),
 }
 
@@ -58,6 +59,9 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
         "background": input_norm(torch.tensor(spec.background).view(-1, 1, 1)),
     }
     transformer = _transformer(experiment, spec, sampler)
+    if experiment.pose != "none":
+        pose = Moments(sampler["background"], upright=experiment.pose == "axis")
+        transformer = Canonical(pose, transformer, sampler["padding"], sampler["background"])
     classifier = _classifier(experiment, spec, (size[0], experiment.windows * size[1]))
     parts = input_norm, transformer, normalize_if("after"), classifier
     net: Net

@@ -13,6 +13,7 @@ from ..families import FAMILIES
 from ..layers import CoordConv2d, SpatialTransformerBase, start_at_identity
 from ..spec import ImageSpec, Size
 from ..warp import expect_images, identity, make_grid, sample
+from .instead import DeformableConv2d, RotationConv2d, StrongestTurn
 
 if TYPE_CHECKING:
     from ..experiment import Experiment  # which takes its choices from here
@@ -88,8 +89,8 @@ def classifier_net(
     """The classifier: (B, channels, *size) -> logits (B, classes).
 
     cnn: the PyTorch tutorial's. It drops channels before it pools them, which comes to the same
-    bits; here a transformer may read them whole. fcn: two hidden layers of 128 units, a weak one,
-    which cannot shift a filter.
+    bits; here a transformer may read them whole. deformable, rotations: the same with other
+    convolutions. fcn: two hidden layers of 128 units, a weak one, which cannot shift a filter.
     """
     height, width = size
     if experiment.classifier == "fcn":
@@ -104,13 +105,21 @@ def classifier_net(
     conv = conv_of(experiment, "classifier")
     rows, columns = map_size(size, *CLASSIFIER_KERNELS)
     first, second, hidden = widen((*CHANNELS[experiment.channels][1], 50), experiment.width)
+    convs: list[nn.Module] = [conv(channels, first, 5), conv(first, second, 5)]
+    pooled: list[nn.Module] = []
+    if experiment.classifier == "deformable":
+        convs[1] = DeformableConv2d(first, second, 5)
+    if experiment.classifier == "rotations":
+        convs = [RotationConv2d(channels, first, 5, lifts=True), RotationConv2d(first, second, 5)]
+        pooled = [StrongestTurn()]
     return nn.Sequential(
-        conv(channels, first, 5),
+        convs[0],
         nn.MaxPool2d(2),
         nn.ReLU(inplace=True),
-        conv(first, second, 5),
+        convs[1],
         nn.MaxPool2d(2),
         nn.ReLU(inplace=True),
+        *pooled,
         nn.Dropout2d(),
         nn.Flatten(),
         nn.Linear(second * rows * columns, hidden),
