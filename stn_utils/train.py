@@ -35,9 +35,7 @@ FRESH_SEED = 10**12  # far from the seeds that drew the fixed pictures
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> Optimizer:
     """The Experiment's optimizer; nets that decide on a warp have a learning rate of their own."""
-    localization = list(  # each once: a transformer may stand inside another
-        dict.fromkeys(p for transformer in transformers(model) for p in transformer.parameters())
-    )
+    localization = [p for transformer in transformers(model) for p in transformer.parameters()]
     rest = [p for p in model.parameters() if not any(p is q for q in localization)]
     slow: dict[str, Any] = {"params": localization}
     groups = [{"params": rest}, slow | {"lr": experiment.lr * experiment.loc_lr_ratio}]

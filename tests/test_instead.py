@@ -11,7 +11,7 @@ from torch import nn
 
 from stn_utils import Experiment, warp
 from stn_utils.layers import SpatialTransformer
-from stn_utils.models import Resize, build
+from stn_utils.models import Resize, build, transformers
 from stn_utils.models.instead import (
     SPREAD,
     Canonical,
@@ -20,6 +20,7 @@ from stn_utils.models.instead import (
     RotationConv2d,
     StrongestTurn,
 )
+from stn_utils.train import make_optimizer
 
 
 def random(*shape, seed=0):
@@ -213,3 +214,11 @@ def test_a_pose_moves_no_weight_and_has_none():
 def test_what_does_not_fit_is_named(fields, message):
     with pytest.raises(ValueError, match=message):
         Experiment(**fields)
+
+
+def test_a_transformer_after_a_pose_has_the_localization_rate_once():
+    net = build(Experiment(world="rts42", pose="moments"), spec("rts42"))
+    assert transformers(net) == [net.transformer] and net.transformer.then in net.modules()
+    groups = make_optimizer(net, Experiment(pose="moments", loc_lr_ratio=0.1)).param_groups
+    slow = sum(p.numel() for p in net.transformer.parameters())
+    assert [sum(p.numel() for p in group["params"]) for group in groups] == [21_840, slow]

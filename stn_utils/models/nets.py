@@ -243,5 +243,7 @@ class Net(nn.Module):
 
 
 def transformers(net: nn.Module) -> list[SpatialTransformerBase]:
-    """The transformers of a network, wherever they stand in it."""
-    return [module for module in net.modules() if isinstance(module, SpatialTransformerBase)]
+    """The transformers of a network, wherever they stand in it; not what is a part of another."""
+    found = [module for module in net.modules() if isinstance(module, SpatialTransformerBase)]
+    parts = {part for whole in found for part in whole.modules() if part is not whole}
+    return [module for module in found if module not in parts]
