@@ -20,6 +20,9 @@ course: .venv/.ok  ## run every chapter into build/, as pages that need no netwo
 notebooks: .venv/.ok  ## run every chapter at full size and store its outputs
 	$(PY) tools/notebooks.py store
 
+play: .venv/.ok  ## train the networks of assets/play.html, and write the page
+	$(PY) tools/play.py
+
 data: .venv/.ok  ## fetch the data sets into the cache
 	$(PY) -m stn_utils data
 
@@ -38,4 +41,4 @@ address: .venv/.ok  ## set the public address once: make address URL=https://git
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > .venv/share/jupyter/lab/settings/overrides.json
 	@touch $@
 
-.PHONY: help lab test course notebooks data bench address
+.PHONY: help lab test course notebooks play data bench address

@@ -1,6 +1,8 @@
 """Explorers of a theta and of the sampler, pages with sliders; these and the player as widgets."""
 
+import html
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,17 @@ SLIDERS = [  # name, low, high, start, step: the arguments of warp.affine
     ["shift_y", -1, 1, 0, 0.05],
     ["shear", -1, 1, 0, 0.05],
 ]
+
+
+def playground_html(height: int = 1000) -> str:
+    """The page in which trained networks run (`tools/play.py` makes it), inside another page.
+
+    height: of its frame, in pixels.
+    """
+    page = (Path(__file__).parents[2] / "assets" / "play.html").read_text()
+    style = f"width:100%;height:{height}px;border:0"
+    title = "Play with a spatial transformer"
+    return f'<iframe title="{title}" style="{style}" srcdoc="{html.escape(page)}"></iframe>'
 
 
 def _bytes(image):
