@@ -65,8 +65,9 @@ class Experiment(BaseModel):
     dataset: Literal[(*DATASETS, OWN)] = "mnist"
     """source of the images"""
     world: Literal[(*WORLDS, OWN)] = "clean28"
-    """images as they are, turned, shifted, all of it, seen aslant, bent, among clutter (two sizes),
-    two digits to add up, photographs, or as S3 had them; own are pictures of yours"""
+    """images as they are, turned, shifted, all of it, turned by 15 degrees and tested as far or
+    farther, seen aslant, bent, among clutter (two sizes), two digits to add up, photographs, or as
+    S3 had them; own are pictures of yours"""
     model: Literal[tuple(MODELS)] = "stnet"
     """no transformer, one look, several looks, or moves that a policy chooses"""
     family: Literal[tuple(FAMILIES)] = "affine"

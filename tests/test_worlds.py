@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,21 @@ def test_elastic28_bends_each_digit_along_scipys_spline():
             digit[0].double().numpy(), [y, x], order=1, mode="grid-constant"
         )
         assert abs(image[0].numpy().ravel() - oracle).max() < 0.52  # rounding
+
+
+# Tested farther than trained
+
+
+@pytest.mark.parametrize("name, far", [("rts42-15", 15), ("rts42-15-45", 45), ("rts42-15-90", 90)])
+def test_a_world_may_be_tested_on_turns_that_it_does_not_train(name, far):
+    count = 400
+    digits, labels = smooth_digits(10).repeat(count // 10, 1, 1, 1), torch.arange(count) % 10
+    world = make_world("mnist", name, ((digits, labels), (digits, labels)), "", False, "cpu")
+    for split, most in ((world.train, 15), (world.val, 15), (world.test, far)):
+        a, b = split.poses[:, 0, 0], split.poses[:, 1, 0]
+        angles = torch.rad2deg(torch.atan2(b, a)).abs()
+        assert 0.9 * most < angles.max() <= most + 1e-3, split
+    assert world.augmented(1).poses[:, 1, 0].abs().max() < 1.2 * math.sin(math.radians(15.1))
 
 
 # Pairs

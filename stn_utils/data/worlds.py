@@ -16,20 +16,22 @@ from ..warp import affine, compose, corners, grid_of, invert, sample
 Raw = tuple[Sequence[Tensor], Sequence[Tensor]]
 CROPS: dict[str, Any] = dict(scatter=True, crops=6)  # clutter: pieces of other digits
 PHOTO: dict[str, Any] = dict(canvas=160, output_size=96)  # cut out by a window, or whole
-# canvas: side of the images; output_size: side of what the classifier sees, both in pixels; the
-# rest goes to `distort`.
+RTS: dict[str, Any] = dict(canvas=42, output_size=28, scales=(0.7, 1.2), scatter=True)
+# canvas: side of the images; output_size: side of what the classifier sees, both in pixels; test:
+# what is otherwise in the test part; the rest goes to `distort`.
 WORLDS: dict[str, dict[str, Any]] = {
     "clean28": dict(canvas=28, output_size=28),
     "rotated28": dict(canvas=28, output_size=28, max_angle=90.0),
     "translated42": dict(canvas=42, output_size=28, scatter=True),
-    "rts42": dict(canvas=42, output_size=28, max_angle=45.0, scales=(0.7, 1.2), scatter=True),
+    "rts42": dict(**RTS, max_angle=45.0),
+    "rts42-15": dict(**RTS, max_angle=15.0),
+    "rts42-15-45": dict(**RTS, max_angle=15.0, test=dict(max_angle=45.0)),
+    "rts42-15-90": dict(**RTS, max_angle=15.0, test=dict(max_angle=90.0)),
     "projective42": dict(canvas=42, output_size=28, scales=(0.75, 1.0), corner_noise=5.0),
     "elastic28": dict(canvas=28, output_size=28, bend_noise=1.5),
     "cluttered40": dict(canvas=40, output_size=40, **CROPS, crop_sides=(6, 8), mix="max"),
     "cluttered60": dict(canvas=60, output_size=30, **CROPS, crop_sides=(6, 6), mix="sum"),
-    "addition42": dict(
-        canvas=42, output_size=28, max_angle=45.0, scales=(0.7, 1.2), scatter=True, pairs=True
-    ),
+    "addition42": dict(**RTS, max_angle=45.0, pairs=True),
     "clean32": dict(canvas=32, output_size=32),
     "rts32": dict(
         canvas=32,
@@ -55,7 +57,8 @@ IN_PART = 5000  # images distorted at a time, to bound the memory
 
 def distortion(name: str) -> dict[str, Any]:
     """What `distort` is given for the world of that name."""
-    return {k: value for k, value in WORLDS[name].items() if k not in ("output_size", "pairs")}
+    others = ("output_size", "pairs", "test")
+    return {k: value for k, value in WORLDS[name].items() if k not in others}
 
 
 def is_random(name: str) -> bool:
@@ -355,12 +358,15 @@ def make_world(
 
 def _split(name, seed, images, labels, *poses):
     """Upright images, labels, and where known the poses that they have already, as a world's."""
-    distorted, placed = distort(images, seed, **distortion(name))
+    numbers = distortion(name)
+    if seed == TEST_SEED:
+        numbers |= WORLDS[name].get("test", {})
+    distorted, placed = distort(images, seed, **numbers)
     if "pairs" not in WORLDS[name]:
         return Split(distorted, labels, compose(placed, *poses) if poses else placed)
     partner = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     partner = partner.to(labels.device)
-    second, theirs = distort(images[partner], PARTNERS + seed, **distortion(name))
+    second, theirs = distort(images[partner], PARTNERS + seed, **numbers)
     both = torch.cat([distorted, second], dim=1)
     return Split(both, labels + labels[partner], torch.stack([placed, theirs], dim=1))
 
