@@ -14,7 +14,10 @@ test: .venv/.ok  ## set up, then run every test; chapters run in fast mode
 	$(PY) -m mypy
 	$(PY) -m pytest -q -n 2 --dist loadfile  # a file's tests, and a notebook's cells, stay together
 
-course: .venv/.ok  ## run every chapter into build/, as pages that need no network
+site: .venv/.ok  ## the chapters as they are stored, as a site in build/ that needs no network
+	$(PY) tools/pages.py
+
+course: .venv/.ok  ## the same of chapters that are run first
 	STN_FALLBACK=glyphs $(PY) tools/notebooks.py course
 
 notebooks: .venv/.ok  ## run every chapter at full size and store its outputs
@@ -41,4 +44,4 @@ address: .venv/.ok  ## set the public address once: make address URL=https://git
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > .venv/share/jupyter/lab/settings/overrides.json
 	@touch $@
 
-.PHONY: help lab test course notebooks play data bench address
+.PHONY: help lab test site course notebooks play data bench address

@@ -1,11 +1,13 @@
 """The stored form of the chapters, their anatomy, and the tools that make them. nbval runs the cells themselves."""
 
+import html
 import importlib
 import importlib.util
 import inspect
 import json
 import operator
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -27,6 +29,8 @@ SHORT = ["Predict", "By hand", "In code", "Exercises", "Summary"]  # chapter 00 
 
 
 def tool(name):
+    if str(ROOT / "tools") not in sys.path:  # a tool may import another
+        sys.path.append(str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -158,23 +162,63 @@ def test_normalise_numbers_cells_and_drops_widget_state():
     assert "widgets" not in made.metadata and list(made.cells[1].outputs[0].data) == ["text/plain"]
 
 
-def test_course_makes_pages_that_ask_nothing_of_the_network(tmp_path, monkeypatch):
+def asked_by(page):
+    """What a page loads and where it leads, {address: whether it loads it}, data: left out."""
+    found = {}
+    for tag, rest in re.findall(r"<(\w+)((?:\s+[\w:-]+(?:=\"[^\"]*\")?)*)", page.read_text()):
+        for name, address in re.findall(r'\s(src|href)="([^"]*)"', rest):
+            if not address.startswith(("data:", "mailto:")):
+                loads = name == "src" or tag == "link"
+                found[html.unescape(address)] = found.get(html.unescape(address), False) or loads
+    return found
+
+
+def expect_whole(folder):
+    """Every page of a site loads nothing from elsewhere, and leads to files and places that exist."""
+    pages = [page for page in folder.rglob("*.html") if "_static" not in page.parts]
+    places = {
+        page.resolve(): set(re.findall(r'\bid="([^"]+)"', page.read_text())) for page in pages
+    }
+    for page in pages:
+        for address, loads in asked_by(page).items():
+            if "://" in address:
+                assert not loads, f"{page.name} loads {address}"
+                continue
+            path, _, place = address.partition("#")
+            target = (page.parent / path.split("?")[0]).resolve() if path else page.resolve()
+            assert target.exists(), f"{page.name} leads to {address}"
+            if place and target in places:
+                assert place in places[target], f"{page.name} leads to {address}"
+    return pages
+
+
+def test_course_makes_a_site_that_asks_nothing_of_the_network(tmp_path, monkeypatch):
     tools = tool("notebooks")
     (tmp_path / "notebooks").mkdir()
     first = "# 00 · Start\n\n**Is it whole?**\n\n![a](../assets/gifs/translated42.gif) $x$ [next](01_next.ipynb)"
-    cells = [nbformat.v4.new_markdown_cell(first), nbformat.v4.new_code_cell("print(6 * 7)")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "00_start.ipynb")
+    second = "# 01 · Next\n\n**Is it?**\n\n[play](../assets/play.html) [back](00_start.ipynb#By-hand)\n\n## By hand"
+    for name, text in {"00_start": first + "\n\n## By hand", "01_next": second}.items():
+        cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("print(6 * 7)")]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.setattr(tools, "CHAPTERS", tmp_path / "notebooks")
-    monkeypatch.setattr(tools, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(tools.pages, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(tools.pages, "BESIDE", ["TEACHING"])
     assert tools.course() == 0
+    expect_whole(tmp_path / "build")
     page, index = (
-        (tmp_path / "build" / name).read_text() for name in ("00_start.html", "index.html")
+        (tmp_path / "build" / name).read_text()
+        for name in ("notebooks/00_start.html", "index.html")
     )
-    assert ">42\n" in page and 'href="01_next.html"' in page
-    for asked in re.findall(r'(?:src|href)="([^"#]+)"', page + index):
-        if asked != "01_next.html" and not asked.startswith("data:"):
-            assert "://" not in asked and (tmp_path / "build" / asked.split("?")[0]).exists(), asked
-    assert "00 · Start" in index and "Is it whole?" in index
+    assert "42\n" in page and 'href="01_next.html"' in page and "mathjax/tex-chtml.js" in page
+    assert "00 · Start" in index and "Is it whole?" in index and 'href="play.html"' in index
+
+
+def test_the_site_of_the_stored_chapters_is_whole(tmp_path, monkeypatch):
+    pages = tool("pages")
+    monkeypatch.setattr(pages, "BUILD", tmp_path / "build")
+    pages.main()
+    assert len(expect_whole(tmp_path / "build")) >= len(CHAPTERS) + len(pages.BESIDE) + 1
 
 
 def test_address_is_written_and_taken_away_again(tmp_path, monkeypatch):

@@ -1,30 +1,23 @@
 """Execute the chapters, the only way their outputs are made.
 
 python tools/notebooks.py store [NAME ...]   at full size, normalised, back into notebooks/
-python tools/notebooks.py course             into build/, as HTML pages that need no network
+python tools/notebooks.py course             into build/, as a site that needs no network
 python tools/notebooks.py handout FOLDER     copies without solutions, for a class
 python tools/notebooks.py tally FILE ...     run what a class hands in: how many exercises are right
 """
 
-import html
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import nbformat
+import pages
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS, BUILD = ROOT / "notebooks", ROOT / "build"
+CHAPTERS = ROOT / "notebooks"
 LIMIT = 1_500_000  # bytes of a stored notebook
-# jupyter-server-mathjax ships MathJax with one font; left alone, MathJax looks for another and
-# stretches no bracket.
-FONT = """<script type="text/x-mathjax-config">
-MathJax.Hub.Config({"HTML-CSS": {
-  availableFonts: [], preferredFont: null, webFont: "STIX-Web", imageFont: null}});
-</script>"""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"/(?:root|home|Users|work|tmp|content)/|site-packages|[A-Z]:\\\\")
 
@@ -102,45 +95,9 @@ def store(names):
     return 1 if bad else 0
 
 
-def question(notebook):
-    """Title and question of a chapter, from its first cell."""
-    lines = [line.strip() for line in notebook.cells[0].source.splitlines() if line.strip()]
-    return lines[0].lstrip("# "), next(line.strip("*") for line in lines if line.startswith("**"))
-
-
-def export(notebook, name):
-    """One HTML page; formulas by the MathJax beside it, links and pictures made local."""
-    from nbconvert import HTMLExporter
-
-    mathjax = "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe"
-    urls = {"require_js_url": "", "mermaid_js_url": "", "mathjax_url": mathjax}
-    exporter = HTMLExporter(template_name="lab", **urls)
-    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
-    body = body.replace('<script src="">', "<script>").replace("<head>", "<head>" + FONT, 1)
-    body = re.sub(
-        r'(?:\.\./|https://raw\.githubusercontent\.com/[^"/]+/[^"/]+/main/)assets/', "assets/", body
-    )
-    return re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', body)
-
-
 def course():
-    """Execute every chapter into build/ as an HTML page, with an index; say what to open."""
-    import jupyter_server_mathjax
-
-    shutil.rmtree(BUILD, ignore_errors=True)
-    mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
-    shutil.copytree(mathjax, BUILD / "mathjax")
-    shutil.copytree(ROOT / "assets", BUILD / "assets", ignore=shutil.ignore_patterns("studies"))
-    entries = []
-    for path in sorted(CHAPTERS.glob("*.ipynb")):
-        notebook = normalise(execute(path))
-        (BUILD / f"{path.stem}.html").write_text(export(notebook, path.stem))
-        title, asks = map(html.escape, question(notebook))
-        entries.append(f'<li><a href="{path.stem}.html">{title}</a><br>{asks}</li>')
-        print(f"{path.stem}.html")
-    page = (ROOT / "tools" / "index.html").read_text().replace("__ENTRIES__", "\n".join(entries))
-    (BUILD / "index.html").write_text(page)
-    print(f"Open {BUILD.name}/index.html in a browser; it needs no network.")
+    """Execute every chapter, and make a site of them in build/."""
+    pages.build({path.stem: normalise(execute(path)) for path in sorted(CHAPTERS.glob("*.ipynb"))})
     return 0
 
 
