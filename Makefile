@@ -17,8 +17,9 @@ test: .venv/.ok  ## set up, then run every test; chapters run in fast mode
 site: .venv/.ok  ## the chapters as they are stored, as a site in build/ that needs no network
 	$(PY) tools/pages.py
 
-course: .venv/.ok  ## the same of chapters that are run first
+course: .venv/.ok  ## the same of chapters that are run first, and a teacher's hand-out and answer key
 	STN_FALLBACK=glyphs $(PY) tools/notebooks.py course
+	$(PY) tools/teacher.py
 
 notebooks: .venv/.ok  ## run every chapter at full size and store its outputs
 	$(PY) tools/notebooks.py store

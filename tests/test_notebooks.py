@@ -9,6 +9,7 @@ import operator
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -350,3 +351,24 @@ def test_the_drawings_are_those_that_their_tool_makes(tmp_path, monkeypatch):
         assert (drawings.IMAGES / f"{name}.svg").read_text() == drawings.layer(lit)
     assert (drawings.IMAGES / "theta.svg").read_text() == drawings.six_numbers()
     assert (drawings.IMAGES / "unrolled.svg").read_text() == drawings.unrolled()
+    for path in drawings.IMAGES.glob("*.svg"):  # a browser shows nothing of one that is not XML
+        ElementTree.parse(path)
+
+
+def test_a_teacher_gets_two_pages_and_a_key_of_all_questions_and_exercises(tmp_path, monkeypatch):
+    teacher = tool("teacher")
+    monkeypatch.setattr(teacher, "BUILD", tmp_path)
+    monkeypatch.setattr(teacher, "to_pdf", lambda name: False)  # as where no Chromium is
+    teacher.main()
+    key = (tmp_path / "key.html").read_text()
+    for path in CHAPTERS:
+        cells = read(path).cells
+        assert key.count(html.escape(cells[0].source.splitlines()[0].lstrip("# "))) == 1
+    asked = [
+        n for p in CHAPTERS for c in read(p).cells for n in re.findall(r'answer\("\w+"', c.source)
+    ]
+    assert key.count("<br><b>(") == len(asked) and key.count("<pre>") == 3 * len(CHAPTERS)
+    results = (ROOT / "RESULTS.md").read_text()
+    page = html.unescape((tmp_path / "handout.html").read_text()).replace("−", "-")
+    numbers = re.findall(r"[-+]\d+\.\d+ ± \d+\.\d+|\d+/\d+ \(\d+-\d+", page.replace("\xa0", " "))
+    assert len(numbers) == 9 and all(number in results for number in numbers)

@@ -5,6 +5,7 @@
 The layer is drawn once whole, and once for every part that a chapter lights up.
 """
 
+from html import escape
 from pathlib import Path
 
 from stn_utils import show
@@ -131,7 +132,8 @@ def unrolled():
 def svg(width, height, inside, words):
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' role='img' "
-        f"aria-label='{words}'><rect width='{width}' height='{height}' fill='{show.PAPER}'/>"
+        f"aria-label='{escape(words)}'>"
+        f"<rect width='{width}' height='{height}' fill='{show.PAPER}'/>"
         f"{inside}</svg>\n"
     )
 
