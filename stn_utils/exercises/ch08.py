@@ -73,7 +73,8 @@ def check_plate(plate):
             wanted = family.points(reads.flatten()[None], place[None])[0, 0]
             assert torch.allclose(got.double(), wanted, atol=1e-6), (
                 f"At {place.tolist()} it should read at {wanted.tolist()}, "
-                f"yours says {got.tolist()}. Check a control point first: it reads its own place."
+                f"yours says {got.tolist()}. Check a control point first: there it must give its "
+                "entry in reads."
             )
         at = torch.stack([plate(centres, reads, centre) for centre in centres])
         assert torch.allclose(at.double(), reads, atol=1e-6), "A control point reads elsewhere."
@@ -101,16 +102,16 @@ def check_folds(folds):
 
 answer = quiz({
     "division": ("b", {
-        "a": "Affine maps do that as well: the three numbers of a line are linear.",
-        "b": "Far things look smaller: lines that run away from you meet. Only dividing does that.",
-        "c": "Eight numbers are eight without it, too; it is why the ninth can be fixed at 1.",
-        "d": "Inside or outside is the sampler's business.",
+        "a": "Eight numbers are eight without it, too. It is why the ninth can be fixed at 1.",
+        "b": "What is far away looks smaller: lines that run away from you meet. So divide.",
+        "c": "Inside or outside is the sampler's business.",
+        "d": "It makes it less linear: affine maps are the linear ones, and they do not divide.",
     }),
     "horizon": ("c", {
-        "a": "Those read at ordinary places: w is near 1 there.",
-        "b": "A mirror image has a negative determinant; the horizon is where w is 0.",
+        "a": "The picture's edge is at 1; towards the horizon places run past every edge.",
+        "b": "Only the part behind the horizon is mirrored; at the horizon itself w is 0.",
         "c": "w is 0 there: the place is infinitely far away, and beyond it the map turns round.",
-        "d": "The gradient is finite wherever w is not near 0.",
+        "d": "It stops none. That places at and behind it get no gradient is the course's rule.",
     }),
     "freedom": ("d", {
         "a": "All families begin at the identity.",
