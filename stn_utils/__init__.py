@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .metrics import compare
     from .player import play
     from .run import Run
-    from .train import evaluate, fit, pick_device
+    from .spec import pick_device
+    from .train import evaluate, fit
 
 HOMES = {
     "load": "data",
@@ -26,7 +27,7 @@ HOMES = {
     "Run": "run",
     "evaluate": "train",
     "fit": "train",
-    "pick_device": "train",
+    "pick_device": "spec",
     **dict.fromkeys(("data", "metrics", "player", "show", "study", "warp")),
 }
 
@@ -48,11 +49,11 @@ def hello() -> str:
     Returns the folder for what it writes: the course's `runs`. In a notebook, digits drawn from
     fonts stand in for data that cannot be had; titles say so.
     """
-    from . import show, train
+    from . import show, spec
 
     show.use_style()
     os.environ.setdefault("STN_FALLBACK", "glyphs")
-    device = train.pick_device()
+    device = spec.pick_device()
     cpu = " (enough for every chapter; a GPU is a convenience)"
     print(f"Computing on {device.type}{cpu if device.type == 'cpu' else ''}.")
     if os.environ.get("STN_FAST") == "1":

@@ -118,11 +118,8 @@ def check(
         span = f"{x.min():.3g} to {x.max():.3g}"
         raise ValueError(f"x: expected values from 0 to 1, got {span}.")
     look = localize(x)
-    if look.ndim == 3:
-        usable = look if torch.isfinite(look).all() else warp.identity(1, x.device, x.dtype)
-        x_warped = warp.warp(x, usable, padding=padding, background=background)
-    else:
-        x_warped = warp.sample(x, look.nan_to_num(), padding, background)
+    grid = warp.make_grid(look.nan_to_num(), (x.shape[2], x.shape[3])) if look.ndim == 3 else look
+    x_warped = warp.sample(x, grid.nan_to_num(), padding, background)
     numbers = {name: values.mean().item() for name, values in describe(look, x, x_warped).items()}
     for name, meaning in MEANINGS.items():
         print(f"{name:<9}{numbers[name]:7.2f}  {meaning}")

@@ -9,7 +9,7 @@ import torch
 
 from ._torchvision import torchvision
 from .data import DataUnavailable, sources
-from .train import pick_device
+from .spec import pick_device
 from .warp import identity, warp
 
 

@@ -93,12 +93,12 @@ def test_a_pose_is_corrected_and_the_picture_sampled_once():
     nn.init.zeros_(answer[1].weight)
     answer[1].bias.data = correction.flatten().clone()
     pose = Moments().double()
-    both = Canonical(pose, SpatialTransformer(answer, (8, 8)), "zeros", 0.0)
+    both = Canonical(pose, SpatialTransformer(answer, (8, 8)))
     looks = both.looks(x)
     torch.testing.assert_close(looks[0], pose(x))
     torch.testing.assert_close(looks[1], warp.compose(pose(x), correction.expand(2, 2, 3)))
     torch.testing.assert_close(both(x), warp.warp(x, looks[1], (8, 8)))
-    alone = Canonical(pose, Resize((8, 8)), "zeros", 0.0)
+    alone = Canonical(pose, Resize((8, 8)))
     torch.testing.assert_close(alone(x), warp.warp(x, pose(x), (8, 8)))
     assert len(alone.looks(x)) == 1
 

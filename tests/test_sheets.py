@@ -25,7 +25,7 @@ def test_there_is_a_frame_before_training_and_one_an_epoch_all_of_one_size(run):
 
 def test_a_frames_heading_tells_its_own_epochs_score(run):
     run_scores = run.history["val_top1"]
-    assert show.epoch_label(run, 0).endswith("epoch 0   before training")
+    assert show.epoch_label(run, 0).endswith("epoch 0   untrained")
     for epoch, score in enumerate(run_scores, 1):
         assert show.epoch_label(run, epoch).endswith(f"epoch {epoch}   {100 * score:.1f} % right")
 

@@ -11,7 +11,7 @@ from tiny_study import made_up, write_plan, write_records
 from stn_utils import study as studies
 from stn_utils.study import append, pack, table
 from stn_utils.study.table import p_text
-from stn_utils.train import ORACLE_IMAGES
+from stn_utils.train.measure import ORACLE_IMAGES
 
 SCORES = {"stn": {1000: 0.98, 1001: 0.97, 1002: 0.99}, "cnn": {1000: 0.96, 1001: 0.965, 1002: 0.95}}
 

@@ -12,7 +12,7 @@ from tiny_training import assert_same_bits, setup_epoch, train_and_go
 from tiny_world import tiny_load
 from torch.torch_version import TorchVersion
 
-from stn_utils import train
+from stn_utils import spec, train
 from stn_utils.data.worlds import Split
 from stn_utils.models import build
 from stn_utils.run import Run
@@ -173,7 +173,7 @@ def test_a_run_resumed_elsewhere_tells_where_it_began_and_where_it_went_on(
 def test_a_device_that_is_not_there_is_refused_by_name(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ValueError, match=f"device '{name}' is not on this machine. Here: .*cpu"):
-        train.pick_device(name)
+        spec.pick_device(name)
 
 
 @pytest.mark.parametrize("gpus, mps, version, wanted", [
@@ -186,7 +186,7 @@ def test_the_fastest_device_that_works_is_picked(gpus, mps, version, wanted, mon
     )  # as if all of them were there
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(torch, "__version__", TorchVersion(version))
-    assert train.pick_device().type == wanted
+    assert spec.pick_device().type == wanted
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,9 @@ import torch
 from tiny_training import setup_epoch, train_and_go
 from tiny_world import tiny_load
 
-from stn_utils import train
 from stn_utils.actions import ACTIONS
 from stn_utils.models import ReinforcedNet
-from stn_utils.train import evaluate
+from stn_utils.train import evaluate, measure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,7 +78,7 @@ def test_an_interrupt_of_the_oracle_leaves_no_half_of_a_test(small, monkeypatch)
 
 def test_an_oracle_is_asked_for_no_more_images_than_the_limit(small, monkeypatch):
     run = train_and_go(small.replace(**{**REINFORCED, "epochs": 0}))
-    monkeypatch.setattr(train, "ORACLE_IMAGES", 7)
+    monkeypatch.setattr(measure, "ORACLE_IMAGES", 7)
     part, asked = tiny_load().test, []
 
     def oracle(self, x, y):

@@ -31,8 +31,9 @@ from stn_utils.data import load
 from stn_utils.experiment import Experiment
 from stn_utils.metrics import interval, top1
 from stn_utils.models import build
+from stn_utils.spec import pick_device
 from stn_utils.stack import Stack
-from stn_utils.train import begin, make_optimizer, pick_device, predict, train_epoch
+from stn_utils.train import begin, make_optimizer, predict, train_epoch
 
 TUTORIAL = Experiment(optimizer="sgd", lr=0.01, padding="zeros", replica=True)
 SEEDS = 16  # of a stack

@@ -37,8 +37,9 @@ from ..experiment import BELONGS, Experiment, check_each, choices, with_new_name
 from ..models import count_parameters
 from ..names import one_of
 from ..run import Run
+from ..spec import pick_device
 from ..study.plan import at, read_yaml
-from ..train import fit, pick_device
+from ..train import fit
 
 # Short names for a network and where its CoordConv layers are; dgandiaga/stcoordconvnets has them.
 NICKNAMES = {"coordconv": "convnet", "stcoordconv": "stnet"}

@@ -42,8 +42,8 @@ def _raw(dataset):
         folder, source = birds.find()
         raw, names = birds.read(folder)
         return raw, source, names
-    content, source = sources.find(dataset)
-    return sources.DATASETS[dataset].parse(content), source, sources.DATASETS[dataset].names
+    (content, source), known = sources.find(dataset), sources.DATASETS[dataset]
+    return known.parse(content), source, known.names
 
 
 @functools.lru_cache(maxsize=4)

@@ -16,7 +16,8 @@ from ..warp import affine, compose, corners, grid_of, invert, sample
 Raw = tuple[Sequence[Tensor], Sequence[Tensor]]
 CROPS: dict[str, Any] = dict(scatter=True, crops=6)  # clutter: pieces of other digits
 PHOTO: dict[str, Any] = dict(canvas=160, output_size=96)  # cut out by a window, or whole
-RTS: dict[str, Any] = dict(canvas=42, output_size=28, scales=(0.7, 1.2), scatter=True)
+TURNED: dict[str, Any] = dict(scales=(0.7, 1.2), scatter=True)
+RTS: dict[str, Any] = dict(canvas=42, output_size=28, **TURNED)
 # canvas: side of the images; output_size: side of what the classifier sees, both in pixels; test:
 # what is otherwise in the test part; the rest goes to `distort`.
 WORLDS: dict[str, dict[str, Any]] = {
@@ -33,14 +34,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "cluttered60": dict(canvas=60, output_size=30, **CROPS, crop_sides=(6, 6), mix="sum"),
     "addition42": dict(**RTS, max_angle=45.0, pairs=True),
     "clean32": dict(canvas=32, output_size=32),
-    "rts32": dict(
-        canvas=32,
-        output_size=32,
-        max_angle=45.0,
-        scales=(0.7, 1.2),
-        scatter=True,
-        padding="reflection",
-    ),
+    "rts32": dict(canvas=32, output_size=32, **TURNED, max_angle=45.0, padding="reflection"),
     "photo160": PHOTO,
     "photo-centre": PHOTO,
     "photo-box": PHOTO,

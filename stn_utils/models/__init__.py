@@ -61,7 +61,7 @@ def build(experiment: Experiment, spec: ImageSpec) -> Net:
     transformer = _transformer(experiment, spec, sampler)
     if experiment.pose != "none":
         pose = Moments(sampler["background"], upright=experiment.pose == "axis")
-        transformer = Canonical(pose, transformer, sampler["padding"], sampler["background"])
+        transformer = Canonical(pose, transformer)
     classifier = _classifier(experiment, spec, (size[0], experiment.windows * size[1]))
     parts = input_norm, transformer, normalize_if("after"), classifier
     net: Net
@@ -96,11 +96,12 @@ def _transformer(experiment, spec, sampler):
     """What stands before the classifier; a net that decides may have its own normalization."""
     if experiment.model == "convnet" or PLACES[experiment.at]:
         return Resize(**sampler)
-    conv, steps = conv_of(experiment, "localization"), experiment.steps
+    steps = experiment.steps
     own = [_normalization(experiment, spec)] if experiment.normalize == "localization" else []
     if experiment.model == "reinforced":
         actions, policy = ACTIONS[experiment.actions], None
         if experiment.policy not in CONTROLS:
+            conv = conv_of(experiment, "localization")
             policy = Policy(spec.channels, sampler["size"], len(actions), conv)
             policy.features = nn.Sequential(*own, *policy.features)
         return ReinforcedTransformer(policy, actions, steps, **sampler, kind=experiment.policy)
@@ -110,10 +111,13 @@ def _transformer(experiment, spec, sampler):
         layers = localization_net(experiment, spec.channels, spec.size)
         localization = nn.Sequential(*own, *layers)
     if experiment.model == "stnet":
-        ways = {"family": experiment.family, "windows": experiment.windows}
-        return SpatialTransformer(localization, **sampler, **ways)
-    resample, ways = experiment.resample, RECURRENCES[experiment.recurrence]
-    return SequentialTransformer(localization, steps, **sampler, resample=resample, ways=ways)
+        return SpatialTransformer(
+            localization, **sampler, family=experiment.family, windows=experiment.windows
+        )
+    ways = RECURRENCES[experiment.recurrence]
+    return SequentialTransformer(
+        localization, steps, **sampler, resample=experiment.resample, ways=ways
+    )
 
 
 def _reading_a_map(experiment, size, convs):

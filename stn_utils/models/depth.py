@@ -36,10 +36,8 @@ def frame(size: Size, convs: int) -> Tensor:
         stride *= 2
     spans = torch.tensor(map_size(size, *kernels)[::-1]) * stride
     sides = torch.tensor(size[::-1])
-    theta = torch.zeros(1, 2, 3)
-    theta[:, [0, 1], [0, 1]] = spans / sides
-    theta[:, :, 2] = (2 * margin + spans) / sides - 1
-    return theta
+    scale, shift = spans / sides, (2 * margin + spans) / sides - 1
+    return torch.cat([scale.diag(), shift[:, None]], dim=1)[None]
 
 
 class FeatureNet(Net):

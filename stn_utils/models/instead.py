@@ -48,13 +48,12 @@ class Canonical(SpatialTransformerBase):
     """Bring images to the pose that `pose`, say Moments, computes; then let `then` correct it.
 
     pose: (B, C, H, W) -> theta (B, 2, 3). then: a transformer of thetas, or what has no looks; it
-    sees the picture in that pose. Both windows are composed, and the original is sampled once.
+    sees the picture in that pose; its size and its sampler's options hold for both. Both windows
+    are composed, and the original is sampled once.
     """
 
-    def __init__(
-        self, pose: nn.Module, then: SpatialTransformerBase, padding: str, background: Number
-    ) -> None:
-        super().__init__(then.size, padding, background, 1 + then.steps)
+    def __init__(self, pose: nn.Module, then: SpatialTransformerBase) -> None:
+        super().__init__(then.size, then.padding, then.background, 1 + then.steps)
         self.pose, self.then = pose, then
 
     def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -99,7 +98,7 @@ class RotationConv2d(nn.Module):
     Maps (B, in_channels * before, H, W) to (B, out_channels * rotations, h, w), where before is 1
     for pictures (`lifts`), else `rotations`; the turns of one filter stand side by side. If the
     picture is turned by a quarter, the answers turn along and move on by a quarter of the turns,
-    exactly; by other angles nearly, for filters are read between their pixels. Source: Cohen and
+    exactly; by other angles in part, for filters are read between their pixels. Source: Cohen and
     Welling 2016.
     """
 

@@ -112,13 +112,9 @@ def classifier_net(
     if experiment.classifier == "rotations":
         convs = [RotationConv2d(channels, first, 5, lifts=True), RotationConv2d(first, second, 5)]
         pooled = [StrongestTurn()]
+    halved = [layer for conv in convs for layer in (conv, nn.MaxPool2d(2), nn.ReLU(inplace=True))]
     return nn.Sequential(
-        convs[0],
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
-        convs[1],
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
+        *halved,
         *pooled,
         nn.Dropout2d(),
         nn.Flatten(),
@@ -233,8 +229,10 @@ class Net(nn.Module):
         look: through this one, theta (B, 2, 3) or a grid, instead of the net's own.
         """
         if look is None:
-            return self.denormalize(self.trace(x).x_warped)
-        return self.denormalize(self.transformer.warp_through(self.normalize(x), look))
+            seen = self.trace(x).x_warped
+        else:
+            seen = self.transformer.warp_through(self.normalize(x), look)
+        return self.denormalize(seen)
 
     def denormalize(self, x_warped: Tensor) -> Tensor:
         """Undo the normalization before the transformer, if there is one."""

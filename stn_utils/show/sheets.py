@@ -84,7 +84,7 @@ def _sheet(rows, heading):
 def epoch_label(run: Run, epoch: int, title: str | None = None) -> str:
     """What is burnt into a frame; title: default the Run's own."""
     top1 = next((run.history[k] for k in ("val_top1", "test_top1") if k in run.history), [])
-    score = f"{100 * top1[epoch - 1]:.1f} % right" if epoch else "before training"
+    score = f"{100 * top1[epoch - 1]:.1f} % right" if epoch else "untrained"
     return f"{title or run.title}   epoch {epoch}   {score}"
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .. import data, train
 from ..experiment import Experiment, explain
 from ..run import Run
-from ..spec import Device
+from ..spec import Device, pick_device
 from .plan import Study, load, plans
 from .records import Record, append, to_record
 
@@ -43,7 +43,7 @@ def run_missing(
     """
     if stack > 1 and jobs > 1:
         raise ValueError(f"stack={stack} and jobs={jobs}: a stack is one process; ask for one.")
-    wanted, device = study.missing(rows, seeds, shard), train.pick_device(device)
+    wanted, device = study.missing(rows, seeds, shard), pick_device(device)
     if wanted and not shard[0]:
         tqdm.write(f"{study.question.strip()} All of it costs {study.cost}.")
     hidden = not sys.stdout.isatty()
