@@ -195,7 +195,7 @@ TABLES = [
     ("05", "coordconv layers_by_epochs", 5),
     ("06", "sequential looks", 3),
     ("07", "reinforced turned ablation", 5),
-    ("09", "depth", 3),
+    ("09", "depth cifar10", 8),
 ]
 
 
