@@ -9,11 +9,24 @@ import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy import stats
+from scipy import ndimage, stats
 from torch import nn
 
 from stn_utils import exercises, load, warp
-from stn_utils.exercises import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch09, ch10
+from stn_utils.exercises import (
+    ch00,
+    ch01,
+    ch02,
+    ch03,
+    ch04,
+    ch05,
+    ch06,
+    ch07,
+    ch08,
+    ch09,
+    ch10,
+    ch11,
+)
 from stn_utils.layers import CoordConv2d, coordinates
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -231,6 +244,27 @@ def shared(one, other, least=0):
     return max(least, sides[0]) * max(least, sides[1])
 
 
+def moments_of(ink, centres=None, total=None):
+    centres = centres or (lambda n: (2 * torch.arange(n, dtype=torch.float64) + 1) / n - 1)
+    share = ink / (ink.sum() if total is None else total)
+    x, y = centres(ink.shape[1])[None], centres(ink.shape[0])[:, None]
+    middle = (share * x).sum(), (share * y).sum()
+    variance = (share * ((x - middle[0]) ** 2 + (y - middle[1]) ** 2)).sum()
+    return *middle, variance.sqrt()
+
+
+@torch.no_grad()
+def difference_of(layer, x, turns, moved=None, back=1):
+    first, second = layer(torch.rot90(x, 1, (-2, -1))), torch.rot90(layer(x), back, (-2, -1))
+    first, second = (answer.unflatten(1, (-1, turns)) for answer in (first, second))
+    return (first - second.roll(turns // 4 if moved is None else moved, 2)).abs().max().item()
+
+
+def tap_of(image, row, column, down, right, mode="grid-constant"):
+    at = [[row + down], [column + right]]
+    return ndimage.map_coordinates(image.numpy(), at, order=1, mode=mode)[0]
+
+
 WRONG = {
     "mirror": [lambda: affine([1, 0, 0], [0, -1, 0]), lambda: affine([1, 0, 0], [0, 1, 0]), lambda: torch.eye(2, 3)],
     "crop": [
@@ -370,6 +404,24 @@ WRONG = {
         lambda bird, canvas, output, scale: bird / canvas * output * scale,
         lambda bird, canvas, output, scale: bird / scale,
     ],
+    "moments": [
+        lambda ink: (lambda x, y, spread: (y, x, spread))(*moments_of(ink)),
+        lambda ink: (lambda x, y, spread: (x, y, spread**2))(*moments_of(ink)),
+        lambda ink: moments_of(ink, centres=lambda n: torch.linspace(-1, 1, n, dtype=torch.float64)),
+        lambda ink: moments_of(ink, total=torch.tensor(1.0)),
+        lambda ink: (*moments_of(ink)[:2], moments_of(ink)[2] / 2**0.5),
+    ],
+    "follows": [
+        lambda layer, x, turns: difference_of(layer, x, turns, moved=0), lambda layer, x, turns: 0.0,
+        lambda layer, x, turns: difference_of(layer, x, turns, back=0),
+        lambda layer, x, turns: difference_of(layer, x, turns, moved=-turns // 4),
+    ],
+    "tap": [
+        lambda image, row, column, down, right: tap_of(image, row, column, right, down),
+        lambda image, row, column, down, right: tap_of(image, row, column, round(down), round(right)),
+        lambda image, row, column, down, right: tap_of(image, row, column, -down, -right),
+        lambda image, row, column, down, right: tap_of(image, row, column, down, right, mode="nearest"),
+    ],
 }  # fmt: skip
 CHECKERS = {
     "mirror": ch00.check_mirror, "crop": ch00.check_crop, "solve": ch00.check_puzzle,
@@ -382,6 +434,7 @@ CHECKERS = {
     "discounted": ch07.check_discounted, "surrogate": ch07.check_surrogate, "my_moves": ch07.check_my_moves,
     "through": ch08.check_through, "plate": ch08.check_plate, "folds": ch08.check_folds,
     "theta_of_box": ch10.check_theta_of_box, "iou": ch10.check_iou, "pixels_on": ch10.check_pixels_on,
+    "moments": ch11.check_moments, "follows": ch11.check_follows, "tap": ch11.check_tap,
     "partner": ch09.check_partner, "bank": ch09.check_bank, "mismatch_of": ch09.check_mismatch,
     "channels": ch05.check_channels, "Repaired": ch05.check_layer, "added": ch05.check_added,
 }  # fmt: skip
@@ -479,7 +532,8 @@ QUIZZES = {"ch00": ("direction", "twice"), "ch01": ("poses", "kink", "interval")
            "ch04": ("trap", "holm", "lost"), "ch05": ("patch", "stop", "power"), "ch06": ("compose", "cell"),
            "ch07": ("past", "baseline", "oracle"), "ch08": ("division", "horizon", "freedom"),
            "ch09": ("map", "ceiling", "shift"),
-           "ch10": ("resolution", "frozen", "ceiling")}  # fmt: skip
+           "ch10": ("resolution", "frozen", "ceiling"),
+           "ch11": ("ink", "turns", "canon")}  # fmt: skip
 
 
 @pytest.mark.parametrize("chapter, name", [(c, n) for c, names in QUIZZES.items() for n in names])

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from stn_utils import Experiment, fit, load, metrics, show, study, warp
 from stn_utils.exercises import ch09, squares
+from stn_utils.models import instead
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -50,6 +51,9 @@ DEPTH = Experiment(model="convnet", n_train=10_000, epochs=4)
 DIGIT, CHANNEL = 0, 6
 # Chapter 08: digits seen aslant, and three families of windows.
 BENT = Experiment(world="projective42", n_train=8000, epochs=12, loc_lr_ratio=0.1)
+# Chapter 11: single digits and digits among clutter, a computed window and a learned one.
+ALONE = Experiment(world="rts42", n_train=20_000, epochs=8)
+SCENES = {"alone": ALONE, "among\nclutter": ALONE.replace(world="cluttered40")}
 FAMILIES = {"affine": "affine", "projective": "projective", "tps": "thin-plate\nspline"}
 PICTURES = {
     "translated42": TRANSLATED,
@@ -234,6 +238,54 @@ def _meshes(rows, heading, left=190, side=218, rim=38, view=108):
     return sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)
 
 
+def draw_instead():
+    """Digits alone and among clutter: the window that their moments make, and a transformer's."""
+    tracks = {}
+    for title, experiment in SCENES.items():
+        probe, looks, chosen = show.shown(fit(experiment, "cpu"), 4)
+        x = probe["images"][chosen].float() / 255
+        computed, looks = instead.Moments()(x), looks[:, chosen]
+        steps = [a.lerp(b, part) for a, b in zip(looks, looks[1:]) for part in (0.0, 0.33, 0.67)]
+        tracks[title] = x, [torch.stack([s, computed], dim=1) for s in [*steps, looks[-1]]]
+    frames = []
+    for i in range(3 * ALONE.epochs + 1):
+        rows = {title: (x, thetas[i]) for title, (x, thetas) in tracks.items()}
+        frames.append(_pairs(rows, f"epoch {i // 3}"))
+    write("instead", frames, 200)
+
+
+def _pairs(rows, heading, left=150, side=236, rim=38, view=114):
+    """One frame: {title: (images, thetas (B, 2, 2, 3))}, each image with both windows, and below it
+    what they show, rimmed in their colours. Drawn at double size.
+    """
+    gap, high = 16, side + view + 32
+    count = len(next(iter(rows.values()))[0])
+    sheet = Image.new("RGB", (left + count * (side + gap), 64 + len(rows) * high), show.PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((12, 14), heading, fill=show.INK, font=show.sheets.font(28, bold=True))
+    words = {"learned": show.WINDOW, "computed": show.OTHER}
+    for i, (word, colour) in enumerate(words.items()):
+        at = (left + 60 + i * 160, 16)
+        pen.text(at, word, fill=colour, font=show.sheets.font(26, bold=True))
+    for row, (title, (x, thetas)) in enumerate(rows.items()):
+        top = 64 + row * high
+        write_at = dict(fill=show.INK, font=show.sheets.font(26), anchor="lm")
+        pen.multiline_text((12, top + side // 2), title, **write_at)
+        for i, picture in enumerate(x):
+            at = left + i * (side + gap)
+            tile, inner = Image.new("RGB", (side, side), show.FAINT), side - 2 * rim
+            tile.paste(_enlarged(picture, inner), (rim, rim))
+            show.window(tile, thetas[[i]], (rim, rim, inner, inner), line=5, dot=8)
+            sheet.paste(tile, (at, top))
+            for j, colour in enumerate(words.values()):
+                corner = at + j * (side - view), top + side + 8
+                shows = warp.warp(x[[i]], thetas[[i], j], (28, 28))[0]
+                sheet.paste(_enlarged(shows, view), corner)
+                edges = (*corner, corner[0] + view - 1, corner[1] + view - 1)
+                pen.rectangle(edges, outline=colour, width=4)
+    return sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)
+
+
 def _enlarged(picture, side):
     """A grey picture (1, H, W), 0 to 1, as a PIL one."""
     pixels = (255 * picture[0].clamp(0, 1)).byte().numpy()
@@ -243,6 +295,7 @@ def _enlarged(picture, side):
 OTHERS = {
     "bent": draw_bent,
     "birds": draw_birds,
+    "instead": draw_instead,
     "squares": draw_squares,
     "seeds": draw_seeds,
     "collapse": draw_collapse,

@@ -33,11 +33,7 @@ COLLAPSED = COLLAPSE.replace(world=WORLD, n_train=10_000, epochs=8, seed=2)
 
 
 class Shown(NamedTuple):
-    """A network of the page: what it is called, what is said of it, and its weights after which.
-
-    One whose window is a formula, without weights, has a `formula` beside them in the page's
-    content: the name of a function that tools/play.html has among its FORMULAS.
-    """
+    """A network of the page: what it is called, what is said of it, and its weights after which."""
 
     title: str
     sentence: str
@@ -51,6 +47,12 @@ NETWORKS = {
         "Nobody told it where the digits are: it learned where to look from their names alone.",
         TRANSFORMER,
         (0, 1, 2, 4, 8),
+    ),
+    "moments": Shown(
+        "Moments",
+        "Its window is computed from the ink, by a formula; only the classifier behind it learned.",
+        TRANSFORMER.replace(model="convnet", pose="moments"),
+        (8,),
     ),
     "convnet": Shown(
         "Plain CNN",

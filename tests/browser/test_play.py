@@ -84,7 +84,13 @@ def test_theta_and_logits_are_those_of_torch_for_every_network_and_epoch(opened,
     content = play.content_of(PAGE.read_text())
     assert len(play.pictures(content)[0]) == 200
     found = play.differences(opened(), content)
-    assert len(found) >= 7 and {"stnet 0", "stnet 8", "convnet 8", "collapsed 8"} <= set(found)
+    assert len(found) >= 8 and {
+        "stnet 0",
+        "stnet 8",
+        "moments 8",
+        "convnet 8",
+        "collapsed 8",
+    } <= set(found)
     assert max(found.values()) <= play.TOLERANCE, found
 
 
@@ -228,7 +234,7 @@ def test_one_finger_moves_and_two_turn_and_scale(opened, phone, touch):
 
 
 def test_at_phone_width_nothing_reaches_beyond_the_page(opened, phone):
-    for network in ("stnet", "convnet", "collapsed"):
+    for network in ("stnet", "moments", "convnet", "collapsed"):
         page = opened(START.replace("stnet", network), tab=phone)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         box = page.locator("#bars").bounding_box()
