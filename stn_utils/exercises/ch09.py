@@ -112,7 +112,7 @@ def check_bank(bank):
 answer = quiz({
     "map": ("c", {
         "a": "Then its values would be those of the upright map, moved. Compare the largest ones.",
-        "b": "The same fault the other way round: turning moves values and makes no new ones.",
+        "b": "However far you turn, values move and no new ones are made.",
         "c": "A warp moves and mixes the values that are there. None is above 2: so there is no 3.",
         "d": "Each picture has its own map, but the values at hand are the limit for all of them.",
     }),
@@ -120,10 +120,10 @@ answer = quiz({
         "a": "The window was the true pose. No training can find a better one.",
         "b": "The filters answer otherwise to a turned stroke, and no warp turns a filter.",
         "c": "A turn by 90 degrees moves pixels onto pixels: nothing is blurred.",
-        "d": "The map was padded with what a blank picture gives; nothing is cut off either.",
+        "d": "A square that turns by 90 degrees covers itself: no corner is lost.",
     }),
     "shift": ("d", {
-        "a": "They do agree for a shift by whole strides: that is equivariance.",
+        "a": "By two pixels they do agree: that is equivariance.",
         "b": "A turn by 15 degrees may move pixels less than a shift. Size is not what counts.",
         "c": "The padding is the blank picture's answer, as it would be for the shifted picture.",
         "d": "A shift moves the answers and changes none, so the map can be shifted instead.",
