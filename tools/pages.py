@@ -53,6 +53,10 @@ html[data-theme="dark"] { --pst-color-primary: #ff8f4f; --pst-color-link: #ff8f4
 .bd-article .sd-card-img-top { background: #fff; padding: .5rem; }
 .bd-article details > summary { cursor: pointer; }
 .cell_output img { background: #fff; }
+@media (max-width: 40rem) {
+  .bd-article td { white-space: nowrap; }
+  .bd-article td:first-child { white-space: normal; min-width: 8rem; }
+}
 """
 FIRST = """# Spatial Transformer Networks
 
@@ -105,7 +109,10 @@ def write_source(source, chapters):
     )
     for folder in ("notebooks", "extra", "static"):
         (source / folder).mkdir()
-    shutil.copy(ROOT / "assets" / PLAY, source / "extra")
+    page = (ROOT / "assets" / PLAY).read_text()
+    course = "a course on spatial transformers"
+    page = page.replace(course, f'<a href="index.html">{course}</a>')
+    (source / "extra" / PLAY).write_text(page)
     shutil.copy(ROOT / "assets" / "images" / "play.png", source / "extra")
     (source / "static" / "course.css").write_text(CSS)
     for name in BESIDE:

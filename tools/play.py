@@ -50,20 +50,21 @@ NETWORKS = {
     ),
     "moments": Shown(
         "Moments",
-        "Its window is computed from the ink, by a formula; only the classifier behind it learned.",
+        "Its window is computed from the ink, by a formula: it moves and zooms, and never turns. "
+        "Only the classifier behind it learned.",
         TRANSFORMER.replace(model="convnet", pose="moments"),
         (8,),
     ),
     "convnet": Shown(
         "Plain CNN",
-        "A classifier without a window, trained on the same pictures for as long.",
+        "A classifier without a window, trained on the same pictures, for as many epochs.",
         TRANSFORMER.replace(model="convnet", output_size=42),
         (8,),
     ),
     "collapsed": Shown(
         "Collapsed",
         "A transformer trained with too large steps: one threw its window off the canvas, where "
-        "all is an even grey.",
+        "all is an even dark grey.",
         COLLAPSED,
         (8,),
     ),
@@ -92,8 +93,8 @@ COSTED = 2000  # test pictures on which the price of few levels is told
 
 
 def decimal(values: Tensor) -> list[float]:
-    """Numbers in six digits: what the page reads, and what torch is given here."""
-    return [float(f"{value:.6g}") for value in values.tolist()]
+    """Numbers in five digits: what the page reads, and what torch is given here."""
+    return [float(f"{value:.5g}") for value in values.tolist()]
 
 
 def encode(layer: nn.Module) -> dict:

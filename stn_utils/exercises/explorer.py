@@ -27,12 +27,16 @@ SLIDERS = [  # name, low, high, start, step: the arguments of warp.affine
 def playground_html(height: int = 1000) -> str:
     """The page in which trained networks run (`tools/play.py` makes it), inside another page.
 
-    height: of its frame, in pixels.
+    height: of its frame, in pixels, until it is there; then it is as high as what is in it.
     """
     page = (Path(__file__).parents[2] / "assets" / "play.html").read_text()
     style = f"width:100%;height:{height}px;border:0"
     title = "Play with a spatial transformer"
-    return f'<iframe title="{title}" style="{style}" srcdoc="{html.escape(page)}"></iframe>'
+    grow = "this.style.height = 20 + this.contentDocument.documentElement.scrollHeight + 'px'"
+    return (
+        f'<iframe title="{title}" style="{style}" onload="{grow}" '
+        f'srcdoc="{html.escape(page)}"></iframe>'
+    )
 
 
 def _bytes(image):
