@@ -53,10 +53,6 @@ html[data-theme="dark"] { --pst-color-primary: #ff8f4f; --pst-color-link: #ff8f4
 .bd-article .sd-card-img-top { background: #fff; padding: .5rem; }
 .bd-article details > summary { cursor: pointer; }
 .cell_output img { background: #fff; }
-@media (max-width: 40rem) {
-  .bd-article td { white-space: nowrap; }
-  .bd-article td:first-child { white-space: normal; min-width: 8rem; }
-}
 """
 FIRST = """# Spatial Transformer Networks
 
@@ -116,7 +112,10 @@ def write_source(source, chapters):
     shutil.copy(ROOT / "assets" / "images" / "play.png", source / "extra")
     (source / "static" / "course.css").write_text(CSS)
     for name in BESIDE:
-        shutil.copy(ROOT / f"{name}.md", source)
+        text = (ROOT / f"{name}.md").read_text()
+        (source / f"{name}.md").write_text(
+            text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+        )
     for name, notebook in chapters.items():
         nbformat.write(prepared(notebook), source / "notebooks" / f"{name}.ipynb")
     cards = "\n".join(card(*chapter) for chapter in chapters.items())
