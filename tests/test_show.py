@@ -141,11 +141,24 @@ def test_a_forest_draws_each_contrast_with_its_interval_filled_where_it_is_signi
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "glyphs, clean28", "a large one − none", "same − none",
     ]  # fmt: skip
-    bars, points = ax.lines[0:4:2], ax.lines[1:4:2]
-    assert [point.get_markerfacecolor() for point in points] == [show.WINDOW, show.PAPER]
-    for c, bar, point in zip(studies.contrasts(chosen), bars, points, strict=True):
-        assert point.get_xdata() == pytest.approx([c.mean])
-        assert list(bar.get_xdata()) == pytest.approx([c.mean - c.half, c.mean + c.half])
+    drawn = [(dot, bars[0].get_segments()[0]) for dot, _, bars in ax.containers]
+    assert [dot.get_markerfacecolor() for dot, _ in drawn] == [show.WINDOW, show.PAPER]
+    for c, (dot, bar) in zip(studies.contrasts(chosen), drawn, strict=True):
+        assert dot.get_xdata() == pytest.approx([c.mean])
+        assert bar[:, 0] == pytest.approx([c.mean - c.half, c.mean + c.half])
+
+
+def test_a_forest_has_no_headings_where_rows_of_unlike_worlds_are_compared(tmp_path):
+    worlds = {"near": "clean28", "far": "rotated28"}
+    rows = {row: {"model": "stnet", "world": world} for row, world in worlds.items()}
+    chosen = studies.load("tiny", write_plan(tmp_path, rows=rows, contrasts=[["near", "far"]]))
+    for seed, scores in enumerate([(0.9, 0.5), (0.91, 0.52), (0.92, 0.51)], 1000):
+        for (row, world), score in zip(worlds.items(), scores):
+            record = made_up(row, seed, score)
+            record["experiment"]["world"] = world
+            append(chosen.path, record)
+    (ax,) = show.forest(chosen).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["near − far"]
 
 
 # ---- bands ----

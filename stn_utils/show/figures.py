@@ -169,18 +169,13 @@ def seed_curves(
             ax.plot(epochs, np.mean(kept, axis=0), color=WINDOW, linewidth=2.5)
         ax.set_title(title)
         _epochs(ax)
-    if name == "det":
-        _by_doublings(axes)
+        if name == "det":
+            ax.set_yscale("log", base=2)
+            ax.set_yticks([0.25, 0.5, 0.75, 1, 1.5, 2, 4, 8])
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.axhline(1, color=INK, linewidth=0.8)
     axes[0].set_ylim(low, high)
     return figure
-
-
-def _by_doublings(axes):
-    for ax in axes:
-        ax.set_yscale("log", base=2)
-        ax.set_yticks([0.25, 0.5, 0.75, 1, 1.5, 2, 4, 8])
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.axhline(1, color=INK, linewidth=0.8)
 
 
 @styled
@@ -188,19 +183,21 @@ def forest(chosen: study.Study, title: str | None = None) -> Figure:
     """A study's contrasts as effects: each difference with its 95 % t-interval, a line at none.
 
     Filled where it is significant after Holm, over all contrasts of the plan but a primary one.
-    Grouped by world.
+    Grouped by world, unless rows of unlike worlds are compared.
     """
-    names, labels, group = chosen.names, [], None
+    names, labels, group = chosen.names, [], ""
     found = [c for c in study.contrasts(chosen) if c.half == c.half]  # nan: too few pairs
+    grouped = all(chosen.rows[c.ours].world == chosen.rows[c.theirs].world for c in found)
     figure = Figure(figsize=(WIDTH, 0.8 + 0.32 * len(found)))
     ax = figure.subplots()
     for c in found:
         one = chosen.rows[c.ours]
-        if group != (group := f"{one.dataset}, {one.world}"):
+        if grouped and group != (group := f"{one.dataset}, {one.world}"):
             labels.append(group)
-        y, face = len(labels), WINDOW if c.p < 0.05 else PAPER
-        ax.plot([c.mean - c.half, c.mean + c.half], [y, y], "-|", color=WINDOW)
-        ax.plot(c.mean, y, "o", color=WINDOW, markerfacecolor=face, markersize=7)
+        dot = ax.errorbar(
+            c.mean, len(labels), xerr=c.half, fmt="o", color=WINDOW, markersize=7, capsize=3
+        )
+        dot[0].set_markerfacecolor(WINDOW if c.p < 0.05 else PAPER)
         labels.append(f"{names.get(c.ours, c.ours)} − {names.get(c.theirs, c.theirs)}")
     ax.axvline(0, color=INK, linewidth=1)
     ax.set_yticks(range(len(labels)), labels)
@@ -209,7 +206,7 @@ def forest(chosen: study.Study, title: str | None = None) -> Figure:
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     holm = "the first asked alone, the others after Holm" if chosen.primary else "after Holm"
-    ax.set_xlabel(f"difference, points of test top-1; filled: significant ({holm})")
+    ax.set_xlabel(f"difference, points of test top-1; filled: significant ({holm})", loc="right")
     ax.set_title(title or chosen.name)
     return figure
 
