@@ -196,6 +196,7 @@ TABLES = [
     ("06", "sequential looks", 3),
     ("07", "reinforced turned ablation", 5),
     ("09", "depth cifar10", 8),
+    ("10", "birds", 8),
 ]
 
 
