@@ -314,7 +314,9 @@ def test_a_stack_is_the_pictures_one_below_the_other_as_they_were():
 def test_a_window_beyond_the_picture_is_seen_whole(scale):
     theta = affine(scale=scale)
     tile = np.asarray(
-        show.sheets._tile(torch.zeros(1, 28, 28, dtype=torch.uint8), theta, show.sheets._rim(theta))
+        show.sheets._tile(
+            torch.zeros(1, 28, 28, dtype=torch.uint8), theta, show.sheets._rim([theta])
+        )
     )
     orange = (np.abs(tile.astype(int) - (232, 89, 12)).sum(axis=2) < 30).nonzero()
     for places in orange:
@@ -336,7 +338,7 @@ def test_a_window_is_drawn_where_it_looks_with_a_dot_on_its_top_left_corner():
 
 def test_windows_that_are_nowhere_leave_the_picture_a_place():
     thetas = torch.full((3, 2, 3), float("nan"))
-    assert 0 < show.sheets._rim(thetas) < show.sheets.TILE / 2
+    assert 0 < show.sheets._rim([thetas]) < show.sheets.TILE / 2
 
 
 def test_where_nothing_can_be_written_moving_pictures_are_shown_with_a_word(tmp_path, displayed):

@@ -137,7 +137,7 @@ def test_a_forest_draws_each_contrast_with_its_interval_filled_where_it_is_signi
     for seed, scores in enumerate([(0.9, 0.5, 0.5), (0.91, 0.52, 0.51), (0.92, 0.51, 0.53)], 1000):
         for row, score in zip(rows, scores):
             append(chosen.path, made_up(row, seed, score))
-    (ax,) = show.forest(chosen).axes
+    (ax,) = show.forest(chosen, "tiny").axes
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "glyphs, clean28", "a large one − none", "same − none",
     ]  # fmt: skip
@@ -157,7 +157,7 @@ def test_a_forest_has_no_headings_where_rows_of_unlike_worlds_are_compared(tmp_p
             record = made_up(row, seed, score)
             record["experiment"]["world"] = world
             append(chosen.path, record)
-    (ax,) = show.forest(chosen).axes
+    (ax,) = show.forest(chosen, "tiny").axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["near − far"]
 
 

@@ -111,10 +111,9 @@ class RotationConv2d(nn.Module):
         lifts: bool = False,
     ) -> None:
         super().__init__()
-        before = 1 if lifts else rotations
-        self.weight = nn.Conv2d(in_channels * before, out_channels, kernel_size).weight
+        self.rotations, self.before = rotations, 1 if lifts else rotations
+        self.weight = nn.Conv2d(in_channels * self.before, out_channels, kernel_size).weight
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.rotations, self.before = rotations, before
 
     def filters(self) -> Tensor:
         """All turns of all filters, (out_channels * rotations, in_channels * before, k, k)."""
@@ -127,14 +126,3 @@ class RotationConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.filters(), self.bias.repeat_interleave(self.rotations))
-
-
-class StrongestTurn(nn.Module):
-    """Of every filter's turns the strongest answer: (B, C * rotations, H, W) to (B, C, H, W)."""
-
-    def __init__(self, rotations: int = 8) -> None:
-        super().__init__()
-        self.rotations = rotations
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.rotations)).amax(dim=2)

@@ -13,7 +13,7 @@ from ..families import FAMILIES
 from ..layers import CoordConv2d, SpatialTransformerBase, start_at_identity
 from ..spec import ImageSpec, Size
 from ..warp import expect_images, identity, make_grid, sample
-from .instead import DeformableConv2d, RotationConv2d, StrongestTurn
+from .instead import DeformableConv2d, RotationConv2d
 
 if TYPE_CHECKING:
     from ..experiment import Experiment  # which takes its choices from here
@@ -106,16 +106,15 @@ def classifier_net(
     rows, columns = map_size(size, *CLASSIFIER_KERNELS)
     first, second, hidden = widen((*CHANNELS[experiment.channels][1], 50), experiment.width)
     convs: list[nn.Module] = [conv(channels, first, 5), conv(first, second, 5)]
-    pooled: list[nn.Module] = []
     if experiment.classifier == "deformable":
         convs[1] = DeformableConv2d(first, second, 5)
     if experiment.classifier == "rotations":
-        convs = [RotationConv2d(channels, first, 5, lifts=True), RotationConv2d(first, second, 5)]
-        pooled = [StrongestTurn()]
+        # Of the eight turns of every filter the strongest goes on: a pooling over channels.
+        second_conv = nn.Sequential(RotationConv2d(first, second, 5), nn.MaxPool3d((8, 1, 1)))
+        convs = [RotationConv2d(channels, first, 5, lifts=True), second_conv]
     halved = [layer for conv in convs for layer in (conv, nn.MaxPool2d(2), nn.ReLU(inplace=True))]
     return nn.Sequential(
         *halved,
-        *pooled,
         nn.Dropout2d(),
         nn.Flatten(),
         nn.Linear(second * rows * columns, hidden),

@@ -34,15 +34,15 @@ def points(look: Tensor, count: int) -> Tensor:
     return look[0, rows][:, columns].reshape(-1, 2)
 
 
-def mesh(look: Tensor, count: int = 5) -> list[Tensor]:
-    """Lines (P, 2) within a bent window, `count` from left to right and as many downwards.
+def mesh(look: Tensor) -> list[Tensor]:
+    """Lines (P, 2) within a bent window, five from left to right and as many downwards.
 
     Of a window that is not bent there are none: its rim says all.
     """
     if look.ndim == 3:
         return []
     rows, columns = (
-        torch.linspace(0, side - 1, count + 2)[1:-1].round().long() for side in look.shape[1:3]
+        torch.linspace(0, side - 1, 7)[1:-1].round().long() for side in look.shape[1:3]
     )
     return [*look[0, rows], *look[0][:, columns].transpose(0, 1)]
 

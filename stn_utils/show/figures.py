@@ -179,7 +179,7 @@ def seed_curves(
 
 
 @styled
-def forest(chosen: study.Study, title: str | None = None) -> Figure:
+def forest(chosen: study.Study, title: str) -> Figure:
     """A study's contrasts as effects: each difference with its 95 % t-interval, a line at none.
 
     Filled where it is significant after Holm, over all contrasts of the plan but a primary one.
@@ -207,7 +207,7 @@ def forest(chosen: study.Study, title: str | None = None) -> Figure:
     ax.tick_params(axis="y", length=0)
     holm = "the first asked alone, the others after Holm" if chosen.primary else "after Holm"
     ax.set_xlabel(f"difference, points of test top-1; filled: significant ({holm})", loc="right")
-    ax.set_title(title or chosen.name)
+    ax.set_title(title)
     return figure
 
 

@@ -31,7 +31,7 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_manager.findfont(name), size)
 
 
-def _rim(*looks):
+def _rim(looks):
     """Pixels of faint paper round the inputs, at double size.
 
     So wide that nearly all windows are seen whole.
@@ -97,8 +97,7 @@ def _beside(runs, count, draw):
     count = DIGITS_SHOWN // len(runs) if count is None else count
     if count < 1:
         raise ValueError(f"runs: at most {DIGITS_SHOWN} side by side, got {len(runs)}.")
-    looks = [shown(run, 1)[1] for run in runs.values()]
-    rim = _rim(*(look.flatten(0, 1) for look in looks))
+    rim = _rim([shown(run, 1)[1].flatten(0, 1) for run in runs.values()])
     columns = [draw(run, count, title, rim) for title, run in runs.items()]
     sheets = []
     for i in range(max(map(len, columns))):
@@ -253,7 +252,7 @@ def episode(run: Run, count: int = DIGITS_SHOWN, step: str = "look") -> Sheets:
     model, pictures = run.model(), []
     with torch.no_grad():
         looks = [identity(len(x)), *model.looks(x)]
-        rim = _rim(*looks)
+        rim = _rim(looks)
         for number, look in enumerate(looks):
             views = (255 * model.warped(x, look).clamp(0, 1)).round().to(torch.uint8)
             rows = [("input", _tile_row(images, look, rim)), ("warped", _tile_row(views))]
