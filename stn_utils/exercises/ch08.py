@@ -24,7 +24,7 @@ PAPER = {
 
 def published():
     """The paper's table as a text, in top-1."""
-    heading = f"{'top-1, %, one run each':<24}" + "".join(f"{w:>7}" for w in ("R", "RTS", "P", "E"))
+    heading = f"{'top-1, %, the paper':<24}" + "".join(f"{w:>7}" for w in ("R", "RTS", "P", "E"))
     lines = [
         f"{name:<24}" + "".join(f"{100 - error:>7.1f}" for error in errors)
         for name, errors in PAPER.items()
@@ -102,7 +102,7 @@ def check_folds(folds):
 
 answer = quiz({
     "division": ("b", {
-        "a": "Eight numbers are eight without it, too. It is why the ninth can be fixed at 1.",
+        "a": "Numbers alone bend nothing: without the division parallel lines stay parallel.",
         "b": "What is far away looks smaller: lines that run away from you meet. So divide.",
         "c": "Inside or outside is the sampler's business.",
         "d": "It makes it less linear: affine maps are the linear ones, and they do not divide.",
@@ -110,7 +110,7 @@ answer = quiz({
     "horizon": ("c", {
         "a": "The picture's edge is at 1; towards the horizon places run past every edge.",
         "b": "Only the part behind the horizon is mirrored; at the horizon itself w is 0.",
-        "c": "w is 0 there: the place is infinitely far away, and beyond it the map turns round.",
+        "c": "w is 0 there: the place is infinitely far away, and beyond it all is mirrored.",
         "d": "It stops none. That places at and behind it get no gradient is the course's rule.",
     }),
     "freedom": ("d", {
