@@ -206,11 +206,12 @@ def test_numbers_of_the_results_stand_in_the_studies(chapter, names, count):
     from stn_utils import study
 
     printed = "\n".join(study.table(study.load(name)) for name in names.split())
-    if chapter == "04":  # its two figures by epoch are printed by the chapter alone
-        (path,) = (ROOT / "notebooks").glob("04_*.ipynb")
+    alone = {"04": "c04-early", "08": "c08-ctable"}  # some are printed by the chapter alone
+    if chapter in alone:
+        (path,) = (ROOT / "notebooks").glob(f"{chapter}_*.ipynb")
         cells = json.loads(path.read_text())["cells"]
-        (early,) = [cell for cell in cells if cell["id"] == "c04-early"]
-        printed += "".join(early["outputs"][0]["text"])
+        (cell,) = [cell for cell in cells if cell["id"] == alone[chapter]]
+        printed += "".join(cell["outputs"][0]["text"])
     part = (
         (ROOT / "RESULTS.md")
         .read_text()
