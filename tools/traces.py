@@ -30,8 +30,10 @@ TRACES = {
     ),
     # Chapter 10: a run of the study `birds`.
     "birds": study.load("birds").rows["window"].replace(seed=6000),
+    # Chapter 08: a run of the study `addition`, ten sums.
+    "addition": study.load("addition").rows["cnn-two"].replace(seed=8000),
 }
-PICTURES = {"photographs": 10}
+PICTURES = {"photographs": 10, "addition": 10}
 
 # Chapter 03: what moves theta, step by step, in three recipes and one seed; and 20 seeds of one.
 SHOWN, SEEDS, STEPS = 1, range(20), 450

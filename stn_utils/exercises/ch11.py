@@ -51,6 +51,14 @@ def check_moments(moments):
         ), "Three times as much ink everywhere must change nothing: divide by its sum."
 
 
+@torch.no_grad()
+def _apart(layer, x, turns, moves):
+    """How far the layer is from following a quarter turn, if its turns move on by so many."""
+    after = layer(torch.rot90(x, 1, (-2, -1))).unflatten(1, (-1, turns))
+    answer = torch.rot90(layer(x), 1, (-2, -1)).unflatten(1, (-1, turns))
+    return (after - answer.roll(moves, 2)).abs().max().item()
+
+
 @checker
 def check_follows(follows):
     """follows(layer, x, turns) -> the largest difference between what the layer says of x turned by
@@ -63,14 +71,16 @@ def check_follows(follows):
         rotated = RotationConv2d(1, 3, 5, turns, lifts=True).double()
         plain = torch.nn.Conv2d(1, 3 * turns, 5).double()
         found = float(follows(rotated, x, turns))
+        backwards = _apart(rotated, x, turns, -turns // 4)
+        assert abs(found - backwards) > 1e-9, (
+            "The turns moved the wrong way: `torch.rot90` turns against the clock, so they move to "
+            "higher places."
+        )
         assert found < 1e-9, (
             f"Rotated filters in {turns} turns follow exactly, yours says {found:.3f}. Turn the "
-            "answer as well, and move its channels on by a quarter of the turns."
+            "answer as well, and move the turns of each filter on by a quarter of their number."
         )
-        answer = torch.rot90(plain(x), 1, (-2, -1)).unflatten(1, (-1, turns))
-        wanted = (plain(torch.rot90(x, 1, (-2, -1))).unflatten(1, (-1, turns))
-                  - answer.roll(turns // 4, 2)).abs().max().item()  # fmt: skip
-        got = float(follows(plain, x, turns))
+        wanted, got = _apart(plain, x, turns, turns // 4), float(follows(plain, x, turns))
         assert abs(got - wanted) < 1e-9, (
             f"A plain convolution is {wanted:.3f} from following, yours says {got:.3f}."
         )
@@ -108,7 +118,7 @@ answer = quiz({
     }),
     "turns": ("b", {
         "a": "The turns are there at once, before training.",
-        "b": "Its filters stand 45 degrees apart, none at 10: it follows as far as a plain one.",
+        "b": "Its filters stand 45 degrees apart, none at 10: it follows about as plain ones do.",
         "c": "Only what looks the same when turned gives the same answer. These filters do not.",
         "d": "It names no angle. It hands on the answers of all eight turns.",
     }),
@@ -116,6 +126,6 @@ answer = quiz({
         "a": "More epochs show it the same 15 degrees again.",
         "b": "A larger net could answer larger turns. Nothing in training asks it to.",
         "c": "Fresh poses are the same poses, drawn again.",
-        "d": "Only these ask for such a turn. Does it stop at 15? `beyond_range` measures.",
+        "d": "Only these ask for such a turn. `beyond_range` measures what is read without them.",
     }),
 })  # fmt: skip
