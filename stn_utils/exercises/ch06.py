@@ -20,7 +20,7 @@ answer = quiz(
             "b",
             {
                 "a": "It may have got one, and learned something that changes no answer.",
-                "b": "In this network, on these pictures, the answers do not depend on it.",
+                "b": "As many are right. Whether the same ones are, you would have to compare.",
                 "c": "One network says nothing of others; a study trains with it and without.",
                 "d": "That is another question: train without it, and compare.",
             },
