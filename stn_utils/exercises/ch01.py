@@ -102,7 +102,7 @@ answer = quiz({
     "kink": ("a", {
         "a": "Between two centres the value is a straight line; at the next it bends.",
         "b": "However smooth the picture, between pixels it reads along straight lines.",
-        "c": "At the edge it is a kink too, but not only there.",
+        "c": "There is none: the edge lies half way between two centres, on a straight piece.",
         "d": "The window's size changes how fast it runs along the line, not where the line bends.",
     }),
     "interval": ("c", {

@@ -82,7 +82,7 @@ answer = quiz({
         "a": "Adam's step hardly depends on the gradient's size.",
         "b": "That is SGD: its step is as large as the gradient.",
         "c": "Each weight moves by about its rate, whatever the size of the gradient.",
-        "d": "It has a momentum of its own, and still takes small steps.",
+        "d": "Only gradients that are zero for long bring its steps to zero.",
     }),
     "plain": ("a", {
         "a": "Where a window sees padding alone, the sampler's gradient is exactly zero.",
