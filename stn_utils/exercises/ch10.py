@@ -103,6 +103,6 @@ answer = quiz({
         "a": "96 pixels across half the picture: twice as many on every part of the bird.",
         "b": "The window costs the localization net on top; the classifier's input stays 96x96.",
         "c": "The pictures are the same, and so is the number of them.",
-        "d": "Its weights are frozen, with the window and without.",
+        "d": "Its weights stay the same, with the window and without.",
     }),
 })  # fmt: skip
