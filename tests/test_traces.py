@@ -54,6 +54,12 @@ def test_small_steps_of_sgd_are_foretold_by_the_last_layer_alone(one_thread):
     assert min(rows["g"]) > 0 and min(rows["h2"]) > 0
 
 
+def test_g_and_h_are_of_the_weights_that_make_the_step(one_thread):
+    small, large = traced(3, lr=1e-4), traced(3, lr=1.0)
+    for name, same in (("g", 1), ("h2", 2)):  # the first step moves the last layer alone
+        assert small[name][:same] == large[name][:same] and small[name][2] != large[name][2]
+
+
 def test_a_tenth_of_the_rate_foretells_a_tenth_of_the_first_step(one_thread):
     whole, tenth = traced(2), traced(2, loc_lr_ratio=0.1)
     assert tenth["foretold"][0] == pytest.approx(whole["foretold"][0] / 10, rel=1e-4)

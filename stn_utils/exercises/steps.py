@@ -35,7 +35,8 @@ def trace(experiment, world, watched, steps):
 
     outside: share of the watched pictures' grids. moved: how far their theta went in the step.
     foretold: how far the last layer alone moves it, rate times g (1 + h h'). g: size of the
-    gradient of theta, a picture's mean. h2: h times h. theta: those of the first pictures, (3, 6).
+    gradient of theta, a picture's mean. h2: h times h. Both are those that make the step, of the
+    weights before it. theta: those of the first pictures after it, (3, 6).
     """
     torch.manual_seed(experiment.seed)
     net = build(experiment, world.spec)
@@ -55,9 +56,9 @@ def trace(experiment, world, watched, steps):
         with torch.no_grad():
             new = net.looks(watched)[0]
         moved = (new - theta).flatten(1).norm(dim=1).mean()
-        theta, others = new, caught["h"]
         size = 64 * gradient.norm(dim=1).mean()
         square = others.square().sum(dim=1).mean()
+        theta, others = new, caught["h"]
         numbers = warp.outside(new).mean(), moved, foretold.norm(dim=1).mean(), size, square
         rows.append([number.item() for number in numbers])
         windows.append(new[:FILMED].flatten(1).tolist())
