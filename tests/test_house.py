@@ -195,7 +195,7 @@ TABLES = [
     ("05", "coordconv layers_by_epochs", 5),
     ("06", "sequential looks", 3),
     ("07", "reinforced turned ablation", 5),
-    ("08", "beyond freedom inverse", 7),
+    ("08", "beyond freedom inverse addition", 7),
     ("09", "depth cifar10", 8),
     ("10", "birds", 8),
 ]
