@@ -102,7 +102,7 @@ def check_folds(folds):
 
 answer = quiz({
     "division": ("b", {
-        "a": "Numbers alone bend nothing: without the division parallel lines stay parallel.",
+        "a": "More numbers alone change nothing: without the division parallels stay parallel.",
         "b": "What is far away looks smaller: lines that run away from you meet. So divide.",
         "c": "Inside or outside is the sampler's business.",
         "d": "It makes it less linear: affine maps are the linear ones, and they do not divide.",
@@ -116,7 +116,7 @@ answer = quiz({
     "freedom": ("d", {
         "a": "All families begin at the identity.",
         "b": "The sampler reads the same number of places.",
-        "c": "A spline can be affine: set its control points so.",
+        "c": "A spline can be affine: let its control points read so.",
         "d": "It can do all that the smaller one can, and more. Training has to find it.",
     }),
 })  # fmt: skip
