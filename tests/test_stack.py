@@ -53,8 +53,13 @@ def test_stacked_seeds_are_those_trained_one_by_one(change, device):
         assert run.experiment == alone.experiment
         assert run.history["train_loss"] == pytest.approx(alone.history["train_loss"], rel=2e-3)
         assert run.history.keys() == alone.history.keys()
+        torch.manual_seed(seed)
+        start = build(alone.experiment, world.spec).state_dict()
         for name, weights in alone.weights.items():
-            torch.testing.assert_close(run.weights[name], weights, rtol=2e-2, atol=2e-4)
+            # Rounding may grow at the sampler's kinks, on some machines to a hundredth of the way
+            # that training went. Another seed's weights lie off by more than half of it.
+            way = (weights - start[name]).norm()
+            assert (run.weights[name] - weights).norm() <= 0.05 * way, name
         assert run.test["top1"] == pytest.approx(alone.test["top1"], abs=0.035)
         assert run.probe["warped"].shape == alone.probe["warped"].shape
         assert run.provenance["stacked"] == 3 and "stacked" not in alone.provenance
