@@ -17,7 +17,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self.writer = SummaryWriter(folder, purge_step=run.epochs + 1)
-        self.writer.add_images("probe/input", run.probe["images"], run.epochs + 1)
+        self.writer.add_images("probe/input", _seen(run.probe["images"]), run.epochs + 1)
 
     def add_epoch(self, run: Run) -> None:
         """Add the Run's last epoch."""
@@ -25,12 +25,17 @@ class Board:
         for name, values in run.history.items():
             if name != "epoch":
                 self.writer.add_scalar(f"history/{name}", values[-1], epoch)
-        self.writer.add_images("probe/warped", run.probe["warped"][-1], epoch)
+        self.writer.add_images("probe/warped", _seen(run.probe["warped"][-1]), epoch)
         for name, values in _numbers(run).items():
             values = values[values.abs() < LARGEST]  # of a net that diverged none may be left
             if len(values):
                 self.writer.add_histogram(name, values, epoch)
         self.writer.flush()
+
+
+def _seen(images):
+    """Images as the board can show them: of a pair, one stands below the other."""
+    return images.flatten(1, 2)[:, None] if images.shape[1] == 2 else images
 
 
 def _numbers(run):

@@ -138,7 +138,7 @@ def _verdict(numbers):
     if numbers["det"] > 1.2:
         return (
             "zoomed out. The window is larger than the image; "
-            "follow it, and lower the localization learning rate."
+            "follow it, and lower the learning rate, or clip the gradients."
         )
     if numbers["det"] < 0.05:
         return "shrunk. The window is nearly a point."

@@ -36,6 +36,8 @@ def meet(device: torch.device) -> int:
     """Let those that torchrun has started train one network; returns this process's number."""
     rank, count = started()
     if count > 1:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     return rank

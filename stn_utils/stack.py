@@ -34,7 +34,8 @@ class Stack(nn.Module):
         self.one = Loss(copy.deepcopy(nets[0]))
         for name, values in stacked.items():
             place, _, last = name.rpartition(".")
-            setattr(self.one.get_submodule(place), last, nn.Parameter(values.detach().clone()))
+            own = nn.Parameter(values.detach().clone(), values.requires_grad)  # some are frozen
+            setattr(self.one.get_submodule(place), last, own)
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss (S,) of each net on images of its own, x (S, B, C, H, W) and y (S, B)."""

@@ -15,6 +15,7 @@ from stn_utils.data.worlds import make_world
 from stn_utils.experiment import Experiment
 from stn_utils.models import BACKBONES, build, count_parameters
 from stn_utils.models.backbone import GAIN
+from stn_utils.stack import Stack
 from stn_utils.study import load_trace
 from stn_utils.warp import windows_of
 
@@ -49,6 +50,13 @@ def step(net):
     optimizer.step()
     after = net.state_dict()
     return {name for name in before if not before[name].equal(after[name])}
+
+
+def test_what_is_frozen_stays_frozen_in_a_stack(small):
+    nets = [make(), make()]
+    free = {name for name, p in nets[0].named_parameters() if p.requires_grad}
+    stacked = Stack(nets).one.net.named_parameters()
+    assert free == {name for name, p in stacked if p.requires_grad}
 
 
 def test_only_the_layer_and_the_window_learn(small):

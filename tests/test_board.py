@@ -98,6 +98,13 @@ def test_the_probe_images_are_there_and_their_warp_of_every_epoch(tiny, tmp_path
         assert (first_tile(picture) == run.probe["warped"][epoch, 0, 0].numpy()).all()
 
 
+def test_of_a_pair_of_pictures_one_stands_below_the_other(tiny, tmp_path):
+    run = train_and_go(tiny.replace(world="addition42", n_train=32, epochs=1), tensorboard=tmp_path)
+    (picture,) = read(tmp_path).Images("probe/input")
+    pair = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))[:84, :42, 0]
+    assert (pair == run.probe["images"][0].flatten(0, 1).numpy()).all()
+
+
 def test_a_net_without_looks_has_curves_and_pictures_but_no_histograms(tiny, tmp_path):
     train_and_go(tiny.replace(model="convnet"), tensorboard=tmp_path)
     tags = read(tmp_path).Tags()

@@ -500,6 +500,12 @@ def test_predict_says_so_where_nothing_is_on_a_picture_or_the_answer_is_a_guess(
     assert "dark.png: no clear answer, perhaps " in capsys.readouterr().out
 
 
+def test_predict_refuses_one_picture_for_a_network_that_takes_two(here, capsys):
+    assert stn("train", *TINY, "--world", "addition42", "--name", "a") == 0
+    stroke("dark.png")
+    assert "dark.png: expected two pictures" in refused(capsys, "predict", "runs/a", "dark.png")
+
+
 def test_predict_draws_into_another_folder_what_any_network_was_given(here, capsys):
     stroke("black.png")
     for model in ("convnet", "stnet"):

@@ -86,3 +86,13 @@ def test_every_model_compiles_in_one_graph(name):
     x = torch.rand(4, 1, *run_spec.size)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), net(x))
+
+
+def test_a_network_that_has_diverged_is_not_written(here, capsys):
+    run = fit(Experiment(dataset="glyphs", epochs=1, n_train=128), "cpu", quiet=True)
+    for weights in run.weights.values():
+        weights.fill_(torch.nan)
+    run.save(here / "run")
+    assert main(["export", "run"]) == 2
+    assert "nan off torch" in capsys.readouterr().err
+    assert not (here / "run/model.onnx").exists()

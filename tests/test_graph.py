@@ -7,10 +7,13 @@ import pytest
 import torch
 from tiny_training import setup_epoch
 from tiny_world import tiny_load
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from stn_utils.data.worlds import Split
 from stn_utils.experiment import Experiment
-from stn_utils.train import begin, fit, train_epoch
+from stn_utils.models import build
+from stn_utils.train import begin, fit, make_optimizer, train_epoch
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 SMALL = Experiment(dataset="glyphs", classifier="fcn", optimizer="sgd", lr=0.01, batch_size=32)
@@ -32,7 +35,54 @@ KINDS = {
     "reinforced": {"model": "reinforced", "steps": 2, "actions": "shifts-zooms"},
     "never moving": {"model": "reinforced", "policy": "identity", "actions": "turns"},
     "random moves": {"model": "reinforced", "policy": "random", "actions": "all"},
+    "moments": {"pose": "moments"},
+    "axis": {"pose": "axis", "model": "convnet"},
+    "deformable": {"classifier": "deformable", "model": "convnet"},
+    "rotations": {"classifier": "rotations", "model": "convnet"},
+    "in the depth": {"at": "conv1+conv2", "classifier": "cnn"},
+    "shared": {"at": "shared", "classifier": "cnn"},
+    "projective": {"family": "projective"},
+    "spline": {"family": "tps"},
+    "two windows": {"windows": 2},
 }
+
+
+class Copies(TorchDispatchMode):
+    """Notes what is computed from tensors of two devices: a graph cannot copy from the CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        answer = function(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, answer)) if torch.is_tensor(t)]
+        if len({t.device for t in tensors}) > 1:
+            self.seen.append(function)
+        return answer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_step_waits_for_the_device_or_copies_to_it(kind):
+    """Without a GPU: a tensor on `meta` has no values, so whoever asks for one fails, as in a graph."""
+    experiment = SMALL.replace(**KINDS[kind])
+    world = tiny_load(experiment.dataset, experiment.world)
+    model = build(experiment, world.spec).to("meta")
+    optimizer = make_optimizer(model, experiment)
+    x = torch.empty(32, *world.train.images.shape[1:], device="meta")
+    y = torch.empty(32, dtype=torch.long, device="meta")
+
+    def step():
+        loss = model.loss(x, y)
+        optimizer.zero_grad()
+        loss.backward()
+        model.clip_gradients(0.5)
+        optimizer.step()
+
+    step()  # what is made once, at first use
+    with Copies() as copies:
+        step()
+    assert not copies.seen
 
 
 def two_epochs(experiment, graph):

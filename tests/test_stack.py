@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from tiny_training import train_and_go
 from tiny_world import tiny_load, tiny_world
 
 from stn_utils import diagnose
 from stn_utils.experiment import Experiment, choices
 from stn_utils.models import build
 from stn_utils.stack import Stack
-from stn_utils.train import fit_stacked
+from stn_utils.train import fit, fit_stacked
 
 SMALL = Experiment(
     dataset="glyphs",
@@ -60,7 +59,7 @@ def test_stacked_seeds_are_those_trained_one_by_one(change, device, doubles):
     world = tiny_load("glyphs", experiment.world)
     together = fit_stacked(experiment, [3, 4, 9], device, world=world)
     for run, seed in zip(together, (3, 4, 9)):
-        alone = train_and_go(experiment.replace(seed=seed), world=world)
+        alone = fit(experiment.replace(seed=seed), device, quiet=True, world=world)
         assert run.experiment == alone.experiment
         assert run.history["train_loss"] == pytest.approx(alone.history["train_loss"], rel=1e-6)
         assert run.history.keys() == alone.history.keys()

@@ -180,7 +180,7 @@ def main():
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--side", choices=("tutorial", "ours", "steps", "stack"), help=argparse.SUPPRESS
+        "--side", choices=("tutorial", "ours", "graph", "stack"), help=argparse.SUPPRESS
     )
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

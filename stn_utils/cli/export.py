@@ -38,10 +38,8 @@ class _Answers(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         trace = self.net.trace(images)
-        if not trace.parameters:
-            return (trace.logits,)
-        x = self.net.normalize(images)
-        return trace.logits, self.net.transformer.look(x, trace.parameters[-1])
+        last = trace.parameters[-1:]
+        return trace.logits, *(self.net.transformer.look(images, numbers) for numbers in last)
 
 
 def main(arguments: Namespace) -> int:
@@ -84,11 +82,12 @@ def exported(run: Run) -> tuple[bytes, float, list[str]]:
         )
         content = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content)
-        worst = 0.0
+        apart = []
         for count in (1, 3, len(images)):
             theirs = session.run(None, {"images": images[:count].numpy()})
             for ours, other in zip(answers(images[:count]), theirs):
-                worst = max(worst, (ours - torch.from_numpy(other)).abs().max().item())
+                apart.append((ours - torch.from_numpy(other)).abs().max())
+    worst = torch.stack(apart).max().item()  # nan, if one is
     if not worst <= TOLERANCE:
         raise RuntimeError(f"ONNX Runtime answers {worst:.1e} off torch: nothing is written.")
     return content, worst, names

@@ -39,6 +39,8 @@ def read(path: Folder, run: Run) -> tuple[Tensor | None, str]:
     None where nothing is on it. Raises ValueError, naming the file, if it cannot be read.
     """
     image, spec, one = pictures.read(path), run.spec, run.experiment
+    if spec.channels == 2:
+        raise ValueError(f"{path}: expected two pictures, for this network adds up digits.")
     if spec.channels == 1 and one.world != OWN:
         found = pictures.find_ink(image)
         if found is None:

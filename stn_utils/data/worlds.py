@@ -224,7 +224,11 @@ def _sizes_and_places(count, upright, whole, scales, scatter, random):
     """In pixels, (x, y): how large each image is on its canvas, and where its corner lies there."""
     if scales == (1.0, 1.0):
         room = whole - upright
-        place = whole_places(count, tuple(room.tolist()), random) if scatter else room // 2
+        place = room // 2
+        if scatter and room[0] == room[1]:  # as the pictures of published studies were drawn
+            place = torch.randint(int(room[0]) + 1, (count, 2), generator=random)
+        elif scatter:
+            place = (torch.rand(count, 2, generator=random) * (room + 1)).long()
         return upright.expand(count, 2).float(), place
     least, most = scales
     size = upright * (least + (most - least) * torch.rand(count, 1, generator=random))
@@ -248,14 +252,6 @@ def _drawing(poses, size):
     if poses.shape[1] == len(FAMILIES["projective"].identity):
         return FAMILIES["projective"].look(undo_projective(poses), size, size)
     return FAMILIES["tps"].look(poses, size, size)
-
-
-def whole_places(count: int, room: tuple[int, int], random: torch.Generator) -> Tensor:
-    """Places (count, 2) as (x, y), whole pixels from 0 to `room`, both included."""
-    if room[0] == room[1]:  # in this order, else the pictures of published studies would change
-        return torch.randint(room[0] + 1, (count, 2), generator=random)
-    columns = [torch.randint(side + 1, (count,), generator=random) for side in room]
-    return torch.stack(columns, dim=1)
 
 
 def add_crops(

@@ -77,8 +77,8 @@ class FeatureNet(Net):
                 self.transformer.padding == "background"
             )
             (numbers,), warped = transformer.trace(seen - level)
-            on_map = compose(self.before[[i]], transformer.look(seen, numbers))
-            theta = compose(theta, compose(on_map, self.after[[i]]))
+            on_map = compose(self.before[i : i + 1], transformer.look(seen, numbers))
+            theta = compose(theta, compose(on_map, self.after[i : i + 1]))
             looks.append(theta.flatten(1))
             seen, blank = warped + level, level.expand(-1, -1, *warped.shape[2:])
         return self.classifier[done:](seen), looks

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import SpatialTransformerBase
-from ..warp import Number, affine, compose, pixel_centres, sample, warp
+from ..warp import Number, affine, compose, make_grid, pixel_centres, sample
 
 SPREAD = 0.48  # of MNIST's digits about their middles, their mean, in half a picture's side
 POSES = ("none", "moments", "axis")  # what is computed of the ink: nothing, or its Moments
@@ -31,7 +31,8 @@ class Moments(nn.Module):
         ink = (x - self.background).abs().mean(dim=1).flatten(1)
         total = ink.sum(dim=1, keepdim=True)
         share = ink / total.clamp(min=1e-6)
-        unit = ink.new_tensor([width, height]) / max(size)  # as long down as across
+        unit = ink.new_ones(2)  # as long down as across; filled in, for a graph copies no list
+        unit[0], unit[1] = width / max(size), height / max(size)
         places = pixel_centres(size, ink) * unit
         middle = share @ places
         away = places - middle[:, None]
@@ -79,16 +80,14 @@ class DeformableConv2d(nn.Conv2d):
             nn.init.zeros_(start)
 
     def forward(self, x: Tensor) -> Tensor:
+        size, side = (x.shape[2], x.shape[3]), self.kernel_size[0]
+        centres = pixel_centres(size, x).unflatten(0, size)
+        patches = centres.unfold(0, side, 1).unfold(1, side, 1)
+        taps = patches.flatten(3).movedim(3, 0)
         moved = self.offsets(x).unflatten(1, (-1, 2))  # (B, taps, (x, y), h, w), in pixels
-        height, width = moved.shape[3:]
-        steps = torch.arange(self.kernel_size[0]).to(x)
-        taps = torch.cartesian_prod(steps, steps).flip(1)
-        rows, columns = torch.arange(height).to(x), torch.arange(width).to(x)
-        at = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
-        pixels = (moved + taps[:, :, None, None] + at).movedim(2, -1)
-        sides = x.new_tensor([x.shape[3], x.shape[2]])
-        grid = (2 * pixels + 1) / sides - 1  # (B, taps, h, w, 2)
-        read = sample(x, grid.flatten(1, 2)).unflatten(2, (-1, height))  # (B, C, taps, h, w)
+        steps = [2 * moved[:, :, i] / size[1 - i] for i in (0, 1)]  # a pixel is 2 / size
+        grid = taps + torch.stack(steps, dim=-1)  # (B, taps, h, w, 2)
+        read = sample(x, grid.flatten(1, 2)).unflatten(2, grid.shape[1:3])  # (B, C, taps, h, w)
         return F.conv2d(read.flatten(1, 2), self.weight.flatten(1)[:, :, None, None], self.bias)
 
 
@@ -119,8 +118,9 @@ class RotationConv2d(nn.Module):
         """All turns of all filters, (out_channels * rotations, in_channels * before, k, k)."""
         turns = []
         for turn in range(self.rotations):
-            angle = self.weight.new_tensor(360.0 * turn / self.rotations)
-            turned = warp(self.weight, affine(angle)).unflatten(1, (-1, self.before))
+            angle = self.weight.new_full((len(self.weight),), 360.0 * turn / self.rotations)
+            grid = make_grid(affine(angle), self.weight.shape[2:])  # type: ignore[arg-type]
+            turned = sample(self.weight, grid).unflatten(1, (-1, self.before))
             turns.append(turned.roll(turn if self.before > 1 else 0, dims=2).flatten(1, 2))
         return torch.stack(turns, dim=1).flatten(0, 1)
 

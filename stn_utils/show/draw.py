@@ -24,16 +24,6 @@ def reach(look: Tensor) -> Tensor:
     return torch.stack([outline(w).abs().amax(dim=(1, 2)) for w in windows_of(look)]).amax(dim=0)
 
 
-def points(look: Tensor, count: int) -> Tensor:
-    """Some count x count of a window's sampling points, (count * count, 2), normalized."""
-    if look.ndim == 3:
-        return grid_of(look, (count, count)).reshape(-1, 2)
-    height, width = look.shape[1:3]
-    share = (torch.arange(count) + 0.5) / count
-    rows, columns = (share * height).long(), (share * width).long()
-    return look[0, rows][:, columns].reshape(-1, 2)
-
-
 def mesh(look: Tensor) -> list[Tensor]:
     """Lines (P, 2) within a bent window, five from left to right and as many downwards.
 
@@ -58,7 +48,7 @@ def window(
     """Draw the windows of one look, theta (1, 2, 3) or a grid (1, h, w, 2), on a PIL picture.
 
     frame: left, top, width and height in pixels of the image that [-1, 1] spans. line: how thick.
-    dot: the radius of the one in the corner. dots: how many sampling points a side.
+    dot: the radius of the one in the corner. dots: how many sampling points a side, of a theta.
     """
     start, size = torch.tensor(frame[:2]), torch.tensor(frame[2:])
 
@@ -72,8 +62,9 @@ def window(
         pen.line(rim + rim[:2], fill=colour, width=line, joint="curve")
         for inner in mesh(one):
             pen.line(places(inner), fill=colour, width=max(1, line // 3))
-        for x, y in places(points(one, dots)) if dots else []:
-            pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=colour)
+        if dots:
+            for x, y in places(grid_of(one, (dots, dots)).flatten(0, 2)):
+                pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=colour)
         x, y = rim[0]
         pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=colour)
 
@@ -92,6 +83,7 @@ def window_on_axes(ax: Axes, look: Tensor, height: int, width: int) -> None:
         for inner in bent:
             ax.plot(*places(inner).T, color=colour, linewidth=0.7)
         if not bent:
-            ax.plot(*places(points(one, 6)).T, ".", color=colour, markersize=2)
+            points = places(grid_of(one, (6, 6)).flatten(0, 2))
+            ax.plot(*points.T, ".", color=colour, markersize=2)
         ax.plot(*torch.cat([rim, rim[:1]]).T, color=colour, linewidth=1.6)
         ax.plot(*rim[0], "o", color=colour, markersize=4)

@@ -42,15 +42,16 @@ def _rim(looks):
 
 
 def _tile(image, look=None, rim=0):
-    """uint8 (C, H, W) -> a square PIL tile at double size, the picture in its own shape.
+    """uint8 (C, H, W) -> a square PIL tile at double size, with its gap.
 
-    With a look (1, 2, 3) or (1, h, w, 2) its window is drawn on it, in a rim.
+    The picture keeps its shape. With a look (1, 2, 3) or (1, h, w, 2) its window is drawn on it,
+    in a rim.
     """
     pixels = plane(image)
     scale = (2 * TILE - 2 * rim) / max(pixels.shape[:2])
     height, width = (round(side * scale) for side in pixels.shape[:2])
     left, top = TILE - width // 2, TILE - height // 2
-    tile = Image.new("RGB", (2 * TILE, 2 * TILE), PAPER)
+    tile = Image.new("RGB", (2 * (TILE + GAP), 2 * TILE), PAPER)
     tile.paste(FAINT, (left - rim, top - rim, left + width + rim, top + height + rim))
     picture = Image.fromarray(pixels).convert("RGB")
     tile.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (left, top))
@@ -61,10 +62,8 @@ def _tile(image, look=None, rim=0):
 
 def _tile_row(pictures, looks=None, rim=0):
     """A row of tiles, drawn at double size and reduced, so that lines are smooth."""
-    row = Image.new("RGB", (2 * len(pictures) * (TILE + GAP), 2 * TILE), PAPER)
-    for i, picture in enumerate(pictures):
-        look = None if looks is None else looks[[i]]
-        row.paste(_tile(picture, look, rim), (2 * i * (TILE + GAP), 0))
+    looks = [None] * len(pictures) if looks is None else looks.split(1)
+    row = stack([_tile(*pair, rim) for pair in zip(pictures, looks)], across=True)
     return row.resize((row.width // 2, row.height // 2), Image.Resampling.LANCZOS)
 
 

@@ -1,6 +1,7 @@
 """fit(experiment) -> Run: the training set on the device, and no waiting inside an epoch."""
 
 import copy
+import functools
 import time
 import warnings
 from collections.abc import Sequence
@@ -87,6 +88,12 @@ def train_epoch(
     return means.tolist()
 
 
+@functools.cache
+def _aside(device):
+    """The stream of a GPU on which graphs are made: one, for each keeps some memory for good."""
+    return torch.cuda.Stream(device)
+
+
 def _replay(step, batches):
     """Take the steps as a CUDA graph, launched at once; returns the batches that are left.
 
@@ -97,23 +104,26 @@ def _replay(step, batches):
     alike = [index for index in batches if index.shape == batches[0].shape]
     if len(alike) <= WARM_UP:
         return batches
-    here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        for index in alike[:WARM_UP]:
-            step(index)
-    here.wait_stream(aside)
-    graph, index = torch.cuda.CUDAGraph(), alike[0].clone()
-    try:
-        with torch.cuda.graph(graph):
-            step(index)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        warnings.warn(f"trained without a CUDA graph, which is slower: {reason}", stacklevel=3)
-        return batches[WARM_UP:]
-    for following in alike[WARM_UP:]:
-        index.copy_(following)
-        graph.replay()
+    device = batches[0].device
+    with torch.cuda.device(device):
+        here, aside = torch.cuda.current_stream(), _aside(device)
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for index in alike[:WARM_UP]:
+                step(index)
+        here.wait_stream(aside)
+        graph, index = torch.cuda.CUDAGraph(), alike[0].clone()
+        try:
+            with torch.cuda.graph(graph, stream=aside):
+                step(index)
+        except RuntimeError as error:
+            torch.cuda.set_stream(here)  # which a capture that failed does not do
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"trained without a CUDA graph, which is slower: {reason}", stacklevel=3)
+            return batches[WARM_UP:]
+        for following in alike[WARM_UP:]:
+            index.copy_(following)
+            graph.replay()
     return batches[len(alike) :]
 
 
