@@ -28,7 +28,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 NotNegative = Annotated[Finite, Field(ge=0)]
 
-CONVOLVED = ("cnn", "deformable", "rotations")  # classifiers whose convolutions have a width
+PLAIN = ("cnn", "cnn-no-dropout")  # classifiers of ordinary convolutions
+CONVOLVED = (*PLAIN, "deformable", "rotations")  # those whose convolutions have a width
 # Options of some models only: {option: models}.
 BELONGS = {
     option: tuple(model for model, own in MODELS.items() if option in own)
@@ -95,10 +96,10 @@ class Experiment(BaseModel):
     """discount of later rewards"""
     entropy: NotNegative = 0.05
     """bonus for a policy that stays undecided"""
-    classifier: Literal[("cnn", "fcn", "deformable", "rotations", *BACKBONES)] = "cnn"
-    """the tutorial's; dense layers, which cannot shift a filter; the tutorial's with taps that move
-    in its second convolution, or with every filter in eight turns; a layer on a network pretrained
-    on photographs"""
+    classifier: Literal[(*CONVOLVED, "fcn", *BACKBONES)] = "cnn"
+    """the tutorial's, with its dropout or without; with taps that move in its second convolution;
+    with every filter in eight turns, and no dropout; dense layers, which cannot shift a filter; a
+    layer on a network pretrained on photographs"""
     tuned_layers: Annotated[int, Field(ge=0, le=10**3)] = 0
     """last layers of a pretrained network that learn, too"""
     coordconv: Literal["none", "localization", "classifier", "both"] = "none"
@@ -175,9 +176,9 @@ class Experiment(BaseModel):
         if self.resample and self.recurrence not in ("composed", "corrected"):
             owner = "recurrence='composed' or 'corrected'"
             self._refuse("resample", owner, f"not {self.recurrence!r}")
-        convolutions = self.width != 1 or self._is_set("channels")
-        plain = self.coordconv in ("classifier", "both")
-        if plain and self.classifier != "cnn" or convolutions and self.classifier not in CONVOLVED:
+        sized = self.width != 1 or self._is_set("channels")
+        coord = self.coordconv in ("classifier", "both")
+        if coord and self.classifier not in PLAIN or sized and self.classifier not in CONVOLVED:
             why = "has no convolutions to change: coordconv, channels and width are those of 'cnn'"
             raise ValueError(f"classifier={self.classifier!r} {why}.")
         if self.tuned_layers and self.classifier not in BACKBONES:
@@ -196,7 +197,7 @@ class Experiment(BaseModel):
     def _refuse_at_a_map(self):
         at = f"at={self.at!r}"
         others = ("input", "shared") if self.classifier in BACKBONES else ("input",)
-        valid = tuple(PLACES) if self.classifier == "cnn" else others
+        valid = tuple(PLACES) if self.classifier in PLAIN else others
         if self.at not in valid:
             raise ValueError(
                 f"{at}: classifier={self.classifier!r} has no such map. Valid: {', '.join(valid)}."

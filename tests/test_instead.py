@@ -192,6 +192,23 @@ def test_each_trains_and_has_the_looks_that_it_says(fields):
     assert net(x).isfinite().all()
 
 
+@pytest.mark.parametrize("classifier", ["cnn", "cnn-no-dropout", "rotations"])
+def test_only_the_tutorials_net_drops_anything(classifier):
+    experiment = Experiment(world="rts42", model="convnet", classifier=classifier)
+    torch.manual_seed(0)
+    net, x = build(experiment, spec("rts42")), torch.rand(2, 1, 42, 42)
+    assert torch.equal(net.train()(x), net.eval()(x)) == (classifier != "cnn")
+
+
+def test_a_cnn_without_dropout_starts_from_the_same_weights():
+    nets = []
+    for classifier in ("cnn", "cnn-no-dropout"):
+        torch.manual_seed(0)
+        nets.append(build(Experiment(classifier=classifier, at="conv1"), spec("clean28")).eval())
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(nets[0](x), nets[1](x))
+
+
 def test_a_pose_moves_no_weight_and_has_none():
     plain, posed = (
         build(Experiment(world="rts42", model="convnet", pose=pose), spec("rts42"))

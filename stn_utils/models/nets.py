@@ -89,9 +89,9 @@ def classifier_net(
     """The classifier: (B, channels, *size) -> logits (B, classes).
 
     cnn: the PyTorch tutorial's. It drops channels before it pools them, which comes to the same
-    bits; here a transformer may read them whole. deformable, rotations: the same with other
-    convolutions, rotations without dropout. fcn: two hidden layers of 128 units, a weak one, which
-    cannot shift a filter.
+    bits; here a transformer may read them whole. cnn-no-dropout: it drops nothing. deformable,
+    rotations: the same with other convolutions; rotations drops nothing. fcn: two hidden layers of
+    128 units, a weak one, which cannot shift a filter.
     """
     height, width = size
     if experiment.classifier == "fcn":
@@ -107,7 +107,7 @@ def classifier_net(
     rows, columns = map_size(size, *CLASSIFIER_KERNELS)
     first, second, hidden = widen((*CHANNELS[experiment.channels][1], 50), experiment.width)
     convs: list[nn.Module] = [conv(channels, first, 5), conv(first, second, 5)]
-    dropout = 0.5
+    dropout = 0.0 if experiment.classifier == "cnn-no-dropout" else 0.5
     if experiment.classifier == "deformable":
         convs[1] = DeformableConv2d(first, second, 5)
     if experiment.classifier == "rotations":
