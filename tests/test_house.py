@@ -206,7 +206,7 @@ TABLES = [
     ("08", "beyond freedom inverse addition", 7),
     ("09", "depth cifar10", 8),
     ("10", "birds", 8),
-    ("11", "few instead beyond_range", 19),
+    ("11", "few instead beyond_range dropout", 26),
 ]
 
 
